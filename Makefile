@@ -1,0 +1,42 @@
+# Every command of the project. Each sets up what it needs: nothing is prepared by hand.
+BIN := .venv/bin
+STAMP := .venv/.installed
+SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*.c csrc/*.h csrc/build_binding.py)
+
+.PHONY: up down purge test test-fast check format bench lock crds histories
+
+up: $(STAMP) ## start the whole system and wait until it serves
+	@$(BIN)/brixflow up $(UP_FLAGS)
+
+down: ## end every process, namespace and mount; the state stays
+	@if [ -x $(BIN)/brixflow ]; then $(BIN)/brixflow down; else echo "nothing runs: there is no environment yet"; fi
+
+purge: ## as down, and forget the state
+	@if [ -x $(BIN)/brixflow ]; then $(BIN)/brixflow down --purge; fi
+
+test: $(STAMP) ## every test, on the real parts
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(STAMP) ## lint, types, import contracts, generated files, C and Go warnings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m crds.generate --check
+	@$(BIN)/python -m local.checks
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(STAMP) ## the figures: request path, creation, memory and idle CPU
+	@$(BIN)/python -m benchmarks $(BENCH_FLAGS)
+
+crds: $(STAMP) ## write deploy/crds from the types
+	@$(BIN)/python -m crds.generate
+
+lock: $(STAMP) ## resolve the dependencies of pyproject.toml anew
+	@$(BIN)/uv pip compile -q --extra dev --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade \
+		pyproject.toml -o requirements.lock
+
+$(STAMP): $(SOURCES) local/bootstrap.sh
+	@local/bootstrap.sh

@@ -1,0 +1,306 @@
+"""What passes between planner, activities and workflows, and so stands in Temporal's histories for years.
+
+Everything here is additive only: fields get defaults, types are never renamed, an unknown step is kept by name. Steps
+carry names, uids, revisions and numbers, never a template, an environment value or a Secret; a decision about 1,000
+objects stays below 32 KB. This module imports nothing heavy, since every workflow loads it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+
+class Wire(BaseModel):
+    """Base of all wire types: frozen, tolerant of fields that a newer release added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Ref(Wire):
+    """One custom resource instance. `kind` is in lower case, as in workflow ids."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def workflow_id(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    def rollout_id(self, revision: str) -> str:
+        return f"rollout/{self.workflow_id}/{revision}"
+
+
+class Target(Wire):
+    """A child that a step touches; uid and resourceVersion are its preconditions."""
+
+    name: str
+    uid: str
+    resource_version: str = ""
+
+
+class AddFinalizer(Wire):
+    type: Literal["add-finalizer"] = "add-finalizer"
+    finalizer: str
+
+
+class ReleaseFinalizer(Wire):
+    type: Literal["release-finalizer"] = "release-finalizer"
+    finalizer: str
+
+
+class CreateRevision(Wire):
+    """Store the object's template as ControllerRevision `name` with number `revision`."""
+
+    type: Literal["create-revision"] = "create-revision"
+    name: str
+    revision: int
+    hash: str
+    digest: str
+
+
+class RenumberRevision(Wire):
+    """An older revision became the target again: raise its number."""
+
+    type: Literal["renumber-revision"] = "renumber-revision"
+    target: Target
+    revision: int
+
+
+class DeleteRevisions(Wire):
+    type: Literal["delete-revisions"] = "delete-revisions"
+    targets: list[Target]
+
+
+class ApplyService(Wire):
+    """Create or correct the headless Service of the object."""
+
+    type: Literal["apply-service"] = "apply-service"
+    name: str
+
+
+class CreateRoleSets(Wire):
+    """Create one RoleSet an index, rendered from ControllerRevision `revision`."""
+
+    type: Literal["create-rolesets"] = "create-rolesets"
+    revision: str
+    indexes: list[int]
+    note: str = ""
+
+
+class UpdateRoleSets(Wire):
+    """Rewrite RoleSets in place: to `revision`, and to the live number of replicas of each role."""
+
+    type: Literal["update-rolesets"] = "update-rolesets"
+    revision: str
+    targets: list[Target]
+    role_replicas: dict[str, int] = Field(default_factory=dict)
+    note: str = ""
+
+
+class DeleteRoleSets(Wire):
+    """`disruptive`: a ready one is among them, so the fences apply."""
+
+    type: Literal["delete-rolesets"] = "delete-rolesets"
+    targets: list[Target]
+    disruptive: bool = True
+    note: str = ""
+
+
+class CreatePods(Wire):
+    """Create pods of one role: `slots` for stateful roles, else `count` of them."""
+
+    type: Literal["create-pods"] = "create-pods"
+    role: str
+    template_hash: str
+    count: int = 0
+    slots: list[int] = Field(default_factory=list)
+    note: str = ""
+
+
+class DeletePods(Wire):
+    type: Literal["delete-pods"] = "delete-pods"
+    role: str
+    targets: list[Target]
+    disruptive: bool = True
+    note: str = ""
+
+
+class StartRollout(Wire):
+    """Start the child workflow that carries `revision` out; only the object's own workflow does."""
+
+    type: Literal["start-rollout"] = "start-rollout"
+    revision: str
+    number: int = 0
+
+
+class CloseRollout(Wire):
+    """The rollout is over: the child workflow returns `result`."""
+
+    type: Literal["close-rollout"] = "close-rollout"
+    result: Literal["completed", "superseded", "undone", "deleted", "failed"]
+    message: str = ""
+
+
+class CloseObject(Wire):
+    """The object is gone: its workflow returns, or goes on as `successor` when another uid took the name."""
+
+    type: Literal["close-object"] = "close-object"
+    successor: Ref | None = None
+
+
+class UnknownStep(BaseModel):
+    """A step of a newer release; handed on by name, never dropped in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    type: str
+
+
+KNOWN_STEPS: tuple[type[Wire], ...] = (
+    AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
+    UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+)  # fmt: skip
+STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
+
+
+def _step_tag(value: Any) -> str:
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return name if isinstance(name, str) and name in STEP_TYPES else "unknown"
+
+
+Step = Annotated[
+    Annotated[AddFinalizer, Tag("add-finalizer")]
+    | Annotated[ReleaseFinalizer, Tag("release-finalizer")]
+    | Annotated[CreateRevision, Tag("create-revision")]
+    | Annotated[RenumberRevision, Tag("renumber-revision")]
+    | Annotated[DeleteRevisions, Tag("delete-revisions")]
+    | Annotated[ApplyService, Tag("apply-service")]
+    | Annotated[CreateRoleSets, Tag("create-rolesets")]
+    | Annotated[UpdateRoleSets, Tag("update-rolesets")]
+    | Annotated[DeleteRoleSets, Tag("delete-rolesets")]
+    | Annotated[CreatePods, Tag("create-pods")]
+    | Annotated[DeletePods, Tag("delete-pods")]
+    | Annotated[StartRollout, Tag("start-rollout")]
+    | Annotated[CloseRollout, Tag("close-rollout")]
+    | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[UnknownStep, Tag("unknown")],
+    Discriminator(_step_tag),
+]
+
+
+class View(Wire):
+    """What a person sees of the object: the workflow's current details and search attributes.
+
+    `details` is markdown (at most 18,000 bytes); `blocked` is a sentence, empty when nothing blocks.
+    """
+
+    phase: str = ""
+    revision: str = ""
+    blocked: str = ""
+    model: str = ""
+    details: str = ""
+
+
+class Decision(Wire):
+    """One answer of the planner, with the numbers it saw in `reason`.
+
+    No steps: only what a person sees has changed. `generation` and `decided_at` are the fence of every disruptive step.
+    """
+
+    reason: str
+    steps: list[Step] = Field(default_factory=list)
+    view: View = Field(default_factory=View)
+    generation: int = 0
+    decided_at: datetime | None = None
+    wake_at: datetime | None = None
+
+
+class ObjectVersion(Wire):
+    """An object that a step wrote: planning goes on when the cache has this version, a deletion, or a relist since."""
+
+    kind: str
+    name: str
+    uid: str
+    resource_version: str = ""
+    deleted: bool = False
+
+
+Cause = Literal[
+    "quota", "invalid", "forbidden", "conflict", "name-conflict", "not-found", "unavailable", "unknown-step"
+]
+
+
+class Done(Wire):
+    outcome: Literal["done"] = "done"
+    step: str
+    written: list[ObjectVersion] = Field(default_factory=list)
+
+
+class Failed(Wire):
+    """The API server refused the step; the planner backs off and shows `message`."""
+
+    outcome: Literal["failed"] = "failed"
+    step: str
+    cause: Cause
+    message: str
+    written: list[ObjectVersion] = Field(default_factory=list)
+
+
+class Stale(Wire):
+    """A fence held the step back: the world moved on since the decision."""
+
+    outcome: Literal["stale"] = "stale"
+    step: str
+    reason: str
+    written: list[ObjectVersion] = Field(default_factory=list)
+
+
+Outcome = Annotated[Done | Failed | Stale, Field(discriminator="outcome")]
+
+
+class Failure(Wire):
+    """A step type that failed last time: planned again from `retry_at` on, unless the generation changed."""
+
+    step: str
+    cause: Cause
+    message: str
+    count: int
+    generation: int
+    retry_at: datetime
+
+
+class Logged(Wire):
+    at: datetime
+    reason: str
+    result: str = ""
+
+
+class Memory(Wire):
+    """All that a workflow remembers: also its continue-as-new argument, so bounded.
+
+    `number` counts decisions within the object's life; `written` is what the cache must have seen before the next plan;
+    `shown` is the view last returned, `shown_at` when.
+    """
+
+    number: int = 0
+    written: list[ObjectVersion] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
+    recent: list[Logged] = Field(default_factory=list)
+    shown: View = Field(default_factory=View)
+    shown_at: datetime | None = None
+
+
+class RolloutResult(Wire):
+    """What a closed rollout tells: shown as the child's result in the Temporal UI."""
+
+    result: str
+    revision: str
+    message: str = ""
+    decisions: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    blocked: list[str] = Field(default_factory=list)
