@@ -53,7 +53,7 @@ def control_plane_binary() -> Path:
 def build_control_plane(build_log: Path) -> Path:
     """Build the binary unless it is there already, and return its path.
 
-    The compiler's output goes to `build_log`; its last lines are in the BuildError if it fails. Older binaries are removed.
+    The compiler's output goes to `build_log`; its last lines are in the BuildError if it fails. Older binaries go.
     """
     target = control_plane_binary()
     if target.exists():
@@ -112,7 +112,12 @@ def _toolchain(command: str) -> GoToolchain | None:
 
 
 def _go_environment() -> dict[str, str]:
-    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
+    }
 
 
 def _linker_flags() -> str:
@@ -135,7 +140,9 @@ def _compile(toolchain: GoToolchain, target: Path, build_log: Path) -> None:
     build_log.parent.mkdir(parents=True, exist_ok=True)
     command = [toolchain.command, "build", "-ldflags", _linker_flags(), "-o", str(target), "."]
     with build_log.open("wb") as output:
-        finished = subprocess.run(command, cwd=SOURCES, env=_go_environment(), stdout=output, stderr=output, check=False)
+        finished = subprocess.run(
+            command, cwd=SOURCES, env=_go_environment(), stdout=output, stderr=output, check=False
+        )
     if finished.returncode != 0:
         target.unlink(missing_ok=True)
         tail = "\n".join(build_log.read_text(errors="replace").splitlines()[-LINES_OF_A_FAILURE:])

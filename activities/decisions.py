@@ -1,0 +1,282 @@
+"""`next_decision`: the long poll behind every object's workflow.
+
+    wait until our own writes are seen ─► plan ─► write status, emit events ─► something to do? return
+             ▲                                                                        │ no
+             └────────────── a change, `wake_at`, or the resync ◄─────────────────────┘
+
+It returns when the world must change, when the object is gone for certain, or when what a person sees has changed.
+Everything else costs no history: a quiet cluster adds nothing, nor does a noisy pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.errors import KubeError, KubeNotFound
+from activities.events import EventRecorder
+from activities.kube import KubeClient, trimmed
+from activities.messages import NEXT_DECISION, Answer, DecisionRequest
+from activities.metrics import Metrics
+from activities.polls import Poll, Polls
+from activities.status import StatusWriter
+from activities.store import Cache, Store
+from planning.planner import Json, Plan, Planner, World
+from planning.wire import CloseObject, Decision, Memory, Ref, View
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 0.02
+"""Changes that come within this time of each other are planned for together."""
+VIEW_STABLE_SECONDS = 5.0
+VIEW_INTERVAL = timedelta(minutes=1)
+READ_LIVE_AFTER_SECONDS = 10.0
+RESYNC_SECONDS = 600.0
+PLANNER_ERROR_SECONDS = 15.0
+GONE_RETRY_SECONDS = 2.0
+HEARTBEATS_PER_TIMEOUT = 2.5
+
+
+class PollEnded(ApplicationError):
+    """The poll was replaced or the process stops: Temporal starts it again, elsewhere if need be."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, type="PollEnded")
+
+
+@dataclass(slots=True)
+class Watched:
+    """What one poll remembers between passes: the view that waits to become stable, and the events of the last pass."""
+
+    view: View | None = None
+    view_since: float = 0.0
+    events: frozenset[tuple[str, str, str]] = frozenset()
+
+
+class Decisions:
+    """The activity `next_decision` and what it works with. `searchable`: search attributes are registered."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        cache: Cache,
+        planners: Mapping[str, Planner],
+        recorder: EventRecorder,
+        metrics: Metrics,
+        polls: Polls,
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._planners = planners
+        self._recorder = recorder
+        self._metrics = metrics
+        self._polls = polls
+        self._status = StatusWriter(client, metrics)
+        self.searchable = False
+
+    @activity.defn(name=NEXT_DECISION)
+    async def next_decision(self, request: DecisionRequest) -> Answer:
+        """Return the next decision about the object; raise PollEnded when another poll takes over."""
+        ref = request.ref
+        with self._polls.open(ref, request.rollout) as poll, self._metrics.polls.labels(ref.kind).track_inprogress():
+            await self._own_writes_seen(poll, request.memory)
+            decision = await self._until_decided(poll, request)
+        self._count(request, decision)
+        return Answer(**{name: getattr(decision, name) for name in Decision.model_fields}, searchable=self.searchable)
+
+    async def _until_decided(self, poll: Poll, request: DecisionRequest) -> Decision:
+        watched = Watched()
+        while True:
+            poll.changed.clear()
+            self._still_ours(poll)
+            live = self._live(request.ref)
+            if live is None:
+                decision, pause = await self._perhaps_gone(request)
+            else:
+                decision, pause = await self._pass(request, live, watched)
+            if decision is not None:
+                self._still_ours(poll)
+                return decision
+            await self._wait(poll, pause)
+
+    def _still_ours(self, poll: Poll) -> None:
+        if poll.over:
+            raise PollEnded("the operator stops" if self._polls.closed else "a newer poll took over")
+
+    # --- one pass ---------------------------------------------------------------------------------------------------
+
+    async def _pass(self, request: DecisionRequest, live: Json, watched: Watched) -> tuple[Decision | None, float]:
+        """A decision, or None and the seconds after which to look again without a change."""
+        planner = self._planners[request.ref.kind]
+        plan = self._plan(planner, request, live)
+        if plan is None:
+            return None, PLANNER_ERROR_SECONDS
+        written = True
+        if plan.status is not None:
+            written = await self._status.write(self._store(request.ref), live, plan.status)
+        self._emit(live, plan, watched)
+        if plan.decision is not None and plan.decision.steps:
+            return self._signed(plan.decision, plan, live), 0.0
+        view, pause = self._view_change(request.memory, plan, live, watched)
+        return view, min(pause, _until(plan), RESYNC_SECONDS if written else 1.0)
+
+    def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
+        ref = request.ref
+        children = self._cache.children(ref.uid, planner.owns)
+        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC))
+        try:
+            with self._metrics.plan_seconds.labels(ref.kind).time():
+                return planner.plan(world, request.memory, request.rollout)
+        except Exception:
+            self._metrics.planner_errors.labels(ref.kind).inc()
+            log.exception("planner-failed object=%s rollout=%s", ref.workflow_id, request.rollout)
+            return None
+
+    def _signed(self, decision: Decision, plan: Plan, live: Json | None) -> Decision:
+        """The decision with its fence: the generation it was made for and the moment it was made."""
+        generation = live["metadata"].get("generation", 0) if live is not None else 0
+        return decision.model_copy(
+            update={"view": plan.view, "generation": generation, "decided_at": datetime.now(UTC)}
+        )
+
+    def _emit(self, live: Json, plan: Plan, watched: Watched) -> None:
+        for event in plan.events:
+            if event not in watched.events:
+                self._recorder.record(live, *event)
+        watched.events = frozenset(plan.events)
+
+    def _view_change(
+        self, memory: Memory, plan: Plan, live: Json, watched: Watched
+    ) -> tuple[Decision | None, float]:
+        """A decision without steps once the new view is stable and the last one is old enough."""
+        if shown_part(plan.view) == shown_part(memory.shown):
+            watched.view = None
+            return None, RESYNC_SECONDS
+        clock = time.monotonic()
+        if watched.view is None or shown_part(watched.view) != shown_part(plan.view):
+            watched.view, watched.view_since = plan.view, clock
+        wait = VIEW_STABLE_SECONDS - (clock - watched.view_since)
+        if memory.shown_at is not None:
+            wait = max(wait, (memory.shown_at + VIEW_INTERVAL - datetime.now(UTC)).total_seconds())
+        if wait > 0:
+            return None, wait
+        return self._signed(Decision(reason=_view_line(plan.view)), plan, live), 0.0
+
+    # --- the end of an object ---------------------------------------------------------------------------------------
+
+    async def _perhaps_gone(self, request: DecisionRequest) -> tuple[Decision | None, float]:
+        """Gone means that a live read answers 404 or another uid; any other answer proves nothing."""
+        ref = request.ref
+        store = self._store(ref)
+        successor = None
+        try:
+            found = await self._client.get(store.resource, ref.namespace, ref.name)
+        except KubeNotFound as error:
+            if error.reason != "NotFound" or not _names_the_object(error, ref):
+                return None, GONE_RETRY_SECONDS
+        except KubeError as error:
+            log.info("gone-unproven object=%s error=%s", ref.workflow_id, error)
+            return None, GONE_RETRY_SECONDS
+        else:
+            store.put(trimmed(found))
+            if found["metadata"]["uid"] == ref.uid:
+                return None, 0.0
+            successor = ref.model_copy(update={"uid": found["metadata"]["uid"]})
+        return self._closing(request, successor), GONE_RETRY_SECONDS
+
+    def _closing(self, request: DecisionRequest, successor: Ref | None) -> Decision | None:
+        plan = self._plan(self._planners[request.ref.kind], request, None)
+        if plan is None or plan.decision is None:
+            return None
+        steps = [
+            step.model_copy(update={"successor": successor}) if isinstance(step, CloseObject) else step
+            for step in plan.decision.steps
+        ]
+        self._polls.forget(request.ref.uid)
+        return self._signed(plan.decision.model_copy(update={"steps": steps}), plan, None)
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    async def _own_writes_seen(self, poll: Poll, memory: Memory) -> None:
+        """Wait until the cache knows what the last decision wrote; after ten seconds read it live."""
+        ends = time.monotonic() + READ_LIVE_AFTER_SECONDS
+        while (unseen := self._cache.unseen(memory.written)) and time.monotonic() < ends:
+            self._still_ours(poll)
+            poll.changed.clear()
+            await self._wait(poll, 0.5, settle=0.0)
+        for version in unseen:
+            await self._read_live(poll, version.kind.lower(), version.name, version.uid)
+
+    async def _read_live(self, poll: Poll, key: str, name: str, uid: str) -> None:
+        store = self._cache.stores[key]
+        namespace = activity_namespace()
+        try:
+            store.put(trimmed(await self._client.get(store.resource, namespace, name)))
+        except KubeNotFound:
+            if known := store.by_uid(uid):
+                store.remove(known)
+        except KubeError as error:
+            log.info("live-read-failed resource=%s name=%s error=%s", key, name, error)
+        self._still_ours(poll)
+
+    async def _wait(self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS) -> None:
+        """Wait for a change, heartbeating; return at the latest after `seconds`."""
+        ends = time.monotonic() + seconds
+        beat = heartbeat_seconds()
+        while not poll.changed.is_set():
+            activity.heartbeat()
+            left = ends - time.monotonic()
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(poll.changed.wait(), min(left, beat))
+            except TimeoutError:
+                continue
+        if settle and not poll.over:
+            await asyncio.sleep(settle)
+
+    # --- small things -----------------------------------------------------------------------------------------------
+
+    def _store(self, ref: Ref) -> Store:
+        return self._cache.stores[self._planners[ref.kind].resource.key]
+
+    def _live(self, ref: Ref) -> Json | None:
+        found = self._store(ref).get(ref.namespace, ref.name)
+        return found if found is not None and found["metadata"]["uid"] == ref.uid else None
+
+    def _count(self, request: DecisionRequest, decision: Decision) -> None:
+        kinds = {step.type for step in decision.steps}
+        label = "view" if not kinds else "close" if kinds & {"close-object", "close-rollout"} else "steps"
+        scope = "rollout" if request.rollout else "object"
+        self._metrics.decisions.labels(request.ref.kind, scope, label).inc()
+
+
+def shown_part(view: View) -> tuple[str, str, str]:
+    """The part of a view whose change is worth a line in the history."""
+    return view.phase, view.revision, view.blocked
+
+
+def heartbeat_seconds() -> float:
+    """How often to heartbeat, spread so that a thousand polls do not beat together."""
+    timeout = activity.info().heartbeat_timeout
+    seconds = timeout.total_seconds() if timeout else 30.0
+    return seconds / HEARTBEATS_PER_TIMEOUT * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
+
+
+def _until(plan: Plan) -> float:
+    if plan.wake_at is None:
+        return RESYNC_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+    return max((plan.wake_at - datetime.now(UTC)).total_seconds(), 0.05)
+
+
+def _view_line(view: View) -> str:
+    blocked = f", blocked: {view.blocked}" if view.blocked else ""
+    return f"{view.phase or 'view'} at {view.revision or 'no revision'}{blocked}"

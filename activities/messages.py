@@ -1,0 +1,57 @@
+"""Arguments and results of the activities: they stand in histories beside `planning.wire` and keep its rules.
+
+Additive only: fields get defaults, nothing is renamed. This module imports nothing heavy, since workflows load it.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from planning.wire import Decision, Memory, Outcome, Ref, Wire
+
+NEXT_DECISION = "next_decision"
+CARRY_OUT = "carry_out"
+EDIT_OBJECT = "edit_object"
+
+
+class DecisionRequest(Wire):
+    """Ask for the next decision about `ref`; `rollout` is the revision that the asking child carries out."""
+
+    ref: Ref
+    memory: Memory = Field(default_factory=Memory)
+    rollout: str | None = None
+
+
+class Answer(Decision):
+    """A decision, and whether search attributes can be upserted: a workflow must not find that out by itself."""
+
+    searchable: bool = False
+
+
+class CarryOut(Wire):
+    """Carry the steps of `decision` out; `number` is the decision's place in the workflow's life."""
+
+    ref: Ref
+    decision: Decision
+    number: int
+    rollout: str | None = None
+
+
+class Outcomes(Wire):
+    """One outcome a step, in order; shorter than the steps when one failed."""
+
+    outcomes: list[Outcome] = Field(default_factory=list)
+
+
+class Edit(Wire):
+    """An edit of the object's spec that a person asked for through its workflow."""
+
+    ref: Ref
+    paused: bool
+
+
+class Edited(Wire):
+    """`message` says why nothing was edited; empty when the object says what was asked for."""
+
+    paused: bool
+    message: str = ""

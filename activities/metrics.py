@@ -1,0 +1,48 @@
+"""The operator's own figures; Temporal's SDK brings its own about workers and activities."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """Counters of one operator process, in a registry of their own so that tests can make several."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.decisions = Counter(
+            "brixflow_decisions_total",
+            "Decisions returned to workflows: steps, view, close.",
+            ["kind", "scope", "class"],
+            registry=self.registry,
+        )
+        self.steps = Counter(
+            "brixflow_steps_total", "Steps carried out, by outcome.", ["kind", "step", "outcome"], registry=self.registry
+        )
+        self.step_seconds = Histogram(
+            "brixflow_step_seconds",
+            "Time that one step took.",
+            ["step"],
+            buckets=STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self.plan_seconds = Histogram(
+            "brixflow_plan_seconds", "Time of one pass of a planner.", ["kind"], registry=self.registry
+        )
+        self.polls = Gauge("brixflow_polls", "Polls that wait for a decision.", ["kind"], registry=self.registry)
+        self.planner_errors = Counter(
+            "brixflow_planner_errors_total", "Passes that raised.", ["kind"], registry=self.registry
+        )
+        self.status_writes = Counter(
+            "brixflow_status_writes_total", "Status writes, by result.", ["kind", "result"], registry=self.registry
+        )
+        self.cache_objects = Gauge(
+            "brixflow_cache_objects", "Objects in the cache.", ["resource"], registry=self.registry
+        )
+        self.relists = Counter("brixflow_informer_relists_total", "Lists.", ["resource"], registry=self.registry)
+        self.starts = Counter(
+            "brixflow_workflow_starts_total", "Starts of workflows, by result.", ["result"], registry=self.registry
+        )
+        self.leader = Gauge("brixflow_leader", "1 while this process holds the Lease.", registry=self.registry)

@@ -1,0 +1,127 @@
+"""Writes the CustomResourceDefinitions under `deploy/crds` from the models; `--check` says whether they are current."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from crds import labels
+from crds.roleset import RoleSet
+from crds.schema import structural
+from crds.stormservice import StormService
+
+Json = dict[str, Any]
+FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "crds"
+READY_STATUS = f".status.conditions[?(@.type=='{labels.READY}')].status"
+AGE = ("Age", "date", ".metadata.creationTimestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One kind: its model, printer columns as (name, type, path), and whether it has a scale subresource."""
+
+    model: type[BaseModel]
+    group: str
+    plural: str
+    columns: tuple[tuple[str, str, str], ...]
+    scale: bool = False
+    short_names: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.plural}.{self.group}"
+
+
+DEFINITIONS = (
+    Definition(
+        StormService, labels.ORCHESTRATION_GROUP, "stormservices", scale=True,
+        columns=(("Replicas", "integer", ".spec.replicas"), ("Ready", "string", READY_STATUS),
+                 ("Paused", "boolean", ".spec.paused"), AGE),
+    ),
+    Definition(RoleSet, labels.ORCHESTRATION_GROUP, "rolesets", columns=(("Ready", "string", READY_STATUS), AGE)),
+)  # fmt: skip
+
+
+def manifest(definition: Definition) -> Json:
+    """The CustomResourceDefinition as the API server takes it."""
+    kind = definition.model.__name__
+    names: Json = {"kind": kind, "listKind": f"{kind}List", "plural": definition.plural, "singular": kind.lower()}
+    if definition.short_names:
+        names["shortNames"] = list(definition.short_names)
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": definition.name},
+        "spec": {
+            "group": definition.group,
+            "names": names,
+            "scope": "Namespaced",
+            "versions": [_version(definition)],
+        },
+    }
+
+
+def _version(definition: Definition) -> Json:
+    schema = structural(definition.model)
+    schema["properties"] = {
+        "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+    } | schema["properties"]  # fmt: skip
+    subresources: Json = {"status": {}}
+    if definition.scale:
+        subresources["scale"] = {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.scalingTargetSelector",
+        }
+    return {
+        "name": labels.VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": [{"name": n, "type": t, "jsonPath": p} for n, t, p in definition.columns],
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": subresources,
+    }
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes equal parts out in full: an alias is hard to read in a review."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's signature)
+        return True
+
+
+def render(definition: Definition) -> str:
+    return yaml.dump(manifest(definition), Dumper=_Plain, sort_keys=False, width=120)
+
+
+def files() -> dict[Path, str]:
+    """Every generated file with its text."""
+    found = {FOLDER / f"{d.group}_{d.plural}.yaml": render(d) for d in DEFINITIONS}
+    listing = {"resources": sorted(path.name for path in found)}
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"} | listing
+    return found | {FOLDER / "kustomization.yaml": yaml.dump(kustomization, Dumper=_Plain, sort_keys=False)}
+
+
+def stale() -> list[str]:
+    """Names of generated files that differ from the models."""
+    return [path.name for path, text in files().items() if not path.exists() or path.read_text() != text]
+
+
+def main(arguments: list[str]) -> int:
+    if "--check" in arguments:
+        outdated = stale()
+        sys.stderr.write("".join(f"{name} is not current: run python -m crds.generate\n" for name in outdated))
+        return 1 if outdated else 0
+    for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""Every name that clients, manifests and other processes read: labels, annotations, finalizers, conditions, reasons.
+
+They are AIBrix's public surface, so none may change. Names that only brixflow writes stand at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Groups and the field manager of our server-side applies.
+ORCHESTRATION_GROUP: Final = "orchestration.aibrix.ai"
+AUTOSCALING_GROUP: Final = "autoscaling.aibrix.ai"
+MODEL_GROUP: Final = "model.aibrix.ai"
+VERSION: Final = "v1alpha1"
+ORCHESTRATION_API: Final = f"{ORCHESTRATION_GROUP}/{VERSION}"
+FIELD_MANAGER: Final = "brixflow"
+SYSTEM_NAMESPACE: Final = "aibrix-system"
+
+# What a model's pod says about itself (label, or annotation where the label is absent).
+MODEL_NAME: Final = "model.aibrix.ai/name"
+MODEL_PORT: Final = "model.aibrix.ai/port"
+MODEL_METRIC_PORT: Final = "model.aibrix.ai/metric-port"
+MODEL_ENGINE: Final = "model.aibrix.ai/engine"
+MODEL_CONFIG: Final = "model.aibrix.ai/config"
+MODEL_KV_CONNECTOR: Final = "model.aibrix.ai/kv-connector-type"
+MODEL_KV_EVENTS: Final = "model.aibrix.ai/kv-events-enabled"
+MODEL_LORA_ID: Final = "model.aibrix.ai/lora-id"
+SIDECAR_INJECTION: Final = "model.aibrix.ai/sidecar-injection"
+SIDECAR_IMAGE: Final = "model.aibrix.ai/sidecar-runtime-image"
+DEFAULT_MODEL_PORT: Final = 8000
+
+# StormService, RoleSet and their pods.
+_PREFIX: Final = "stormservice.orchestration.aibrix.ai"
+STORM_SERVICE_NAME: Final = "storm-service-name"
+STORM_SERVICE_REVISION: Final = "storm-service-revision"
+ROLESET_NAME: Final = "roleset-name"
+ROLE_NAME: Final = "role-name"
+ROLE_TEMPLATE_HASH: Final = "role-template-hash"
+NAME: Final = "name"
+PREVIOUS_OWNER: Final = "previous-owner"
+REVISION: Final = f"{_PREFIX}/revision"
+ROLESET_INDEX: Final = f"{_PREFIX}/roleset-index"
+ROLE_REPLICA_INDEX: Final = f"{_PREFIX}/role-replica-index"
+PODSET_NAME: Final = f"{_PREFIX}/podset-name"
+POD_GROUP_INDEX: Final = f"{_PREFIX}/pod-group-index"
+ROLE_REVISION: Final = f"{_PREFIX}/role-revision"
+ROLE_REVISION_NAME: Final = f"{_PREFIX}/role-revision-name"
+CONTROLLER_HASH: Final = "controller.kubernetes.io/hash"
+POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+
+
+def role_revision_annotation(role: str) -> str:
+    """Annotation of a RoleSet: number of the revision that brought the template of `role`."""
+    return f"{ROLE_REVISION}.{role}"
+
+
+def role_revision_name_annotation(role: str) -> str:
+    """Annotation of a RoleSet: name of the revision that brought the template of `role`."""
+    return f"{ROLE_REVISION_NAME}.{role}"
+
+
+# Environment of every engine container.
+ENV_STORM_SERVICE_NAME: Final = "STORM_SERVICE_NAME"
+ENV_ROLESET_NAME: Final = "ROLESET_NAME"
+ENV_ROLESET_INDEX: Final = "ROLESET_INDEX"
+ENV_ROLE_NAME: Final = "ROLE_NAME"
+ENV_ROLE_TEMPLATE_HASH: Final = "ROLE_TEMPLATE_HASH"
+ENV_ROLE_REPLICA_INDEX: Final = "ROLE_REPLICA_INDEX"
+
+# Finalizers.
+STORM_SERVICE_FINALIZER: Final = "orchestration.aibrix.ai/stormservice-finalizer"
+ROLESET_FINALIZER: Final = "orchestration.aibrix.ai/roleset-finalizer"
+PODSET_FINALIZER: Final = "orchestration.aibrix.ai/podset-finalizer"
+
+# Condition types and reasons of the orchestration kinds.
+READY: Final = "Ready"
+PROGRESSING: Final = "Progressing"
+REPLICA_FAILURE: Final = "ReplicaFailure"
+REASON_READY: Final = "Ready"
+REASON_PROCESSING: Final = "Processing"
+REASON_FAILURE: Final = "Failure"
+
+# Event reasons.
+EVENT_SERVICE_SYNCED: Final = "HeadlessServiceSynced"
+EVENT_SCALING: Final = "Scaling"
+EVENT_ROLLOUT: Final = "Rollout"
+
+# Names that only brixflow writes.
+TEMPLATE_DIGEST: Final = "brixflow.aibrix.ai/template-digest"
+DECISION: Final = "brixflow.aibrix.ai/decision"
+SERVICE_CONFLICT: Final = "ServiceConflict"
+REASON_NOT_READY: Final = "NotReady"
+REASON_COMPLETED: Final = "Completed"
+REASON_PAUSED: Final = "Paused"
+REASON_NAME_CONFLICT: Final = "NameConflict"
+EVENT_ROLESETS_CREATED: Final = "RoleSetsCreated"
+EVENT_ROLESETS_UPDATED: Final = "RoleSetsUpdated"
+EVENT_ROLESETS_DELETED: Final = "RoleSetsDeleted"
+EVENT_PODS_CREATED: Final = "PodsCreated"
+EVENT_PODS_DELETED: Final = "PodsDeleted"
+EVENT_PROMOTED: Final = "RevisionPromoted"

@@ -1,0 +1,101 @@
+"""RoleSet: the roles of one serving group and how their pods are updated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from crds.fields import (
+    LABEL_KEY_PATTERN,
+    ROLE_NAME_PATTERN,
+    Condition,
+    Int32,
+    Int64,
+    IntOrString,
+    Opaque,
+    PodTemplate,
+    RoleStatus,
+    Schema,
+)
+
+
+class DisruptionTolerance(Schema):
+    max_unavailable: IntOrString | None = None
+
+
+class CoschedulingStrategy(Schema):
+    min_member: Annotated[Int32 | None, Field(ge=1)] = None
+    min_resources: dict[str, IntOrString] | None = None
+    schedule_timeout_seconds: Int32 | None = None
+
+
+class VolcanoStrategy(Schema):
+    min_member: Int32 | None = None
+    min_task_member: dict[str, Int32] | None = None
+    queue: str | None = None
+    priority_class_name: str | None = None
+    min_resources: dict[str, IntOrString] | None = None
+
+
+class GodelStrategy(Schema):
+    min_member: Int32 | None = None
+    priority_class_name: str | None = None
+    schedule_timeout_seconds: Int32 | None = None
+    application: str | None = None
+    affinity: Opaque | None = None
+
+
+class SchedulingStrategy(Schema):
+    """At most one of the three gang schedulers."""
+
+    model_config = ConfigDict(json_schema_extra={"maxProperties": 1})
+
+    godel_scheduling_strategy: GodelStrategy | None = None
+    coscheduling_scheduling_strategy: CoschedulingStrategy | None = None
+    volcano_scheduling_strategy: VolcanoStrategy | None = None
+
+
+class TopologyPolicy(Schema):
+    scope: Literal["StormService", "RoleSet", "Role"]
+    mode: Literal["Preferred", "Required"] = "Preferred"
+    key: Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY_PATTERN)]
+
+
+class RoleUpdateStrategy(Schema):
+    type: Literal["Recreate", "InPlaceIfPossible"] = "Recreate"
+    max_unavailable: IntOrString | None = None
+    max_surge: IntOrString | None = None
+
+
+class RoleSpec(Schema):
+    name: Annotated[str, Field(max_length=63, pattern=ROLE_NAME_PATTERN)]
+    replicas: Int32 = 1
+    upgrade_order: Annotated[Int32 | None, Field(ge=1)] = None
+    pod_group_size: Annotated[Int32 | None, Field(ge=1, le=100)] = None
+    update_strategy: RoleUpdateStrategy | None = None
+    stateful: bool = False
+    template: PodTemplate | None = None
+    disruption_tolerance: DisruptionTolerance | None = None
+    scheduling_strategy: SchedulingStrategy | None = None
+
+
+class RoleSetSpec(Schema):
+    roles: Annotated[
+        list[RoleSpec] | None,
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = None
+    update_strategy: Literal["Parallel", "Sequential", "Interleave"] = "Sequential"
+    scheduling_strategy: SchedulingStrategy | None = None
+    topology_policy: TopologyPolicy | None = None
+
+
+class RoleSetStatus(Schema):
+    observed_generation: Int64 | None = None
+    roles: list[RoleStatus] | None = None
+    conditions: list[Condition] | None = None
+
+
+class RoleSet(Schema):
+    spec: RoleSetSpec | None = None
+    status: RoleSetStatus | None = None

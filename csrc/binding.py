@@ -1,0 +1,538 @@
+"""The kernel as typed Python: the only module that touches cffi.
+
+Everything that decides or counts is C. This module turns Python values into prepared
+pointers and C results into frozen dataclasses. It may assume that the extension
+`csrc._kernel` is built (`make up`, or `python setup.py build_ext --inplace`).
+
+    writer = SegmentWriter.open(path, Limits())          # the collector, one per node
+    writer.publish({"llama2-7b": [Pod(...)]}, Settings(default_strategy="least-request"))
+    reader = SegmentReader.open(path)                    # each gateway process
+    flow = reader.begin()                                # each ext_proc stream
+    answer = flow.process(message)                       # bytes in, bytes out
+    flow.close(End.STREAM)                               # exactly one finish
+
+Calls release the GIL. A writer belongs to one thread; a reader may be shared; a flow is used
+by one thread at a time. After a fork the child opens its own reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from csrc import _kernel
+
+_ffi: Any = _kernel.ffi
+_lib: Any = _kernel.lib
+
+DEFAULT_FLOWS = 16384
+OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
+
+
+class KernelError(Exception):
+    """Root of what the kernel refuses.
+
+    KernelError
+    |- SegmentMissing    no segment yet: retry once the collector has published
+    |- SegmentForeign    not a segment, damaged, or of an unknown major version: final
+    |- WriterBusy        another collector holds the lock: retry
+    |- LimitReached      a configured maximum: final for this input
+    |- MessageUnreadable not an ext_proc message: final for this stream
+    """
+
+
+class SegmentMissing(KernelError):
+    """No segment at the path yet; retry."""
+
+
+class SegmentForeign(KernelError):
+    """The file is not a segment that this kernel can read; final."""
+
+
+class WriterBusy(KernelError):
+    """Another writer lives, or every spare topology is being read; retry."""
+
+
+class LimitReached(KernelError):
+    """A configured maximum is reached; final for this input."""
+
+
+class MessageUnreadable(KernelError):
+    """The bytes are not a message that the flow can answer; final for the stream."""
+
+
+_REFUSALS: dict[int, type[KernelError]] = {
+    _lib.BRIX_MISSING: SegmentMissing,
+    _lib.BRIX_FOREIGN: SegmentForeign,
+    _lib.BRIX_BUSY: WriterBusy,
+    _lib.BRIX_FULL: LimitReached,
+    _lib.BRIX_BAD: MessageUnreadable,
+}
+
+
+def _check(status: int, doing: str) -> None:
+    if status == _lib.BRIX_OK:
+        return
+    if status == _lib.BRIX_SYSTEM:
+        raise OSError(_ffi.errno, f"{doing}: the system refused")
+    raise _REFUSALS.get(status, KernelError)(doing)
+
+
+class Origin(IntEnum):
+    """How a writer found its segment."""
+
+    CREATED = 0
+    ADOPTED = 1
+    REPLACED = 2
+
+
+class End(IntEnum):
+    """Why a host closes a flow."""
+
+    STREAM = 0
+    SHUTDOWN = 1
+
+
+class Outcome(IntEnum):
+    """The one terminal outcome of a request."""
+
+    NONE = 0
+    OK = 1
+    REJECTED = 2
+    UPSTREAM_ERROR = 3
+    CLIENT_CANCELLED = 4
+    SHUTDOWN = 5
+
+
+class Verdict(IntEnum):
+    """What a decision came to."""
+
+    CHOSEN = 0
+    NO_STRATEGY = 1
+    UNKNOWN_MODEL = 2
+    NO_READY_POD = 3
+    BAD_STRATEGY = 4
+    BAD_FILTER = 5
+    NO_CANDIDATE = 6
+    OVERLOADED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Configured maxima: the segment is laid out once from them."""
+
+    models: int = 256
+    pods: int = 1024
+    members: int = 4096
+    text_bytes: int = 1 << 20
+    readers: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every request of the node obeys; a key is kept only as its SHA-256."""
+
+    default_strategy: str = ""
+    api_key: str = ""
+    hide_pod_address: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One address that can serve. `key` is its identity: the uid, with the port where a pod has several."""
+
+    key: str
+    namespace: str
+    name: str
+    address: str
+    ready: bool
+    engine: str = "vllm"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found: slots of dead readers, places of departed pods."""
+
+    slots_freed: int
+    slots_live: int
+    places_freed: int
+    places_held: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTotals:
+    """Counters of one model over all readers, dead ones included; name "" is "no known model"."""
+
+    name: str
+    in_flight: int
+    endings: Mapping[tuple[Outcome, int], int]
+    with_usage: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodTotals:
+    """Counters of one pod of the published topology: running now, routed ever."""
+
+    key: str
+    namespace: str
+    name: str
+    running: int
+    routed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Everything that `/metrics` shows of the segment at one moment."""
+
+    requests: int
+    in_flight: int
+    readers: int
+    anomalies: int
+    unparsed: int
+    bytes: int
+    models: tuple[ModelTotals, ...]
+    pods: tuple[PodTotals, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request for the access log. `outcome` is NONE while it runs."""
+
+    outcome: Outcome
+    code: int
+    request_id: str
+    model: str
+    strategy: str
+    pod: str
+    address: str
+    streaming: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision without HTTP. It counts on the pod until `SegmentReader.finish`."""
+
+    verdict: Verdict
+    pod: str
+    address: str
+    candidates: int
+    handle: Any = field(repr=False, compare=False)
+
+
+class _Texts:
+    """brix_text values whose bytes live as long as this object."""
+
+    def __init__(self) -> None:
+        self._alive: list[Any] = []
+
+    def fill(self, target: Any, value: str | bytes) -> None:
+        raw = value.encode() if isinstance(value, str) else value
+        buffer = _ffi.from_buffer(raw)
+        self._alive.append(buffer)
+        target.at = buffer
+        target.length = len(raw)
+
+
+def _string(text: Any) -> str:
+    return str(_ffi.unpack(text.at, text.length).decode(errors="replace")) if text.length else ""
+
+
+def _labels_blob(labels: Mapping[str, str]) -> bytes:
+    return b"".join(f"{key}\0{value}\0".encode() for key, value in sorted(labels.items()))
+
+
+class SegmentWriter:
+    """The one writer of a segment. Use as a context manager, or close it."""
+
+    def __init__(self, handle: Any, origin: Origin) -> None:
+        self._handle = handle
+        self._published: tuple[Pod, ...] = ()
+        self.origin = origin
+
+    @classmethod
+    def open(cls, path: str | Path, limits: Limits | None = None) -> Self:
+        """Take the writer lock and adopt or prepare the segment at `path`.
+
+        Raises WriterBusy when another writer lives, OSError when memory or the path is refused.
+        """
+        asked = limits or Limits()
+        fields = (asked.models, asked.pods, asked.members, asked.text_bytes, asked.readers)
+        handle, origin = _ffi.new("brix_writer **"), _ffi.new("brix_origin *")
+        status = _lib.brix_writer_open(str(path).encode(), _ffi.new("brix_limits *", fields), handle, origin)
+        _check(status, f"open segment {path} for writing")
+        return cls(handle[0], Origin(origin[0]))
+
+    def publish(self, models: Mapping[str, Iterable[Pod]], settings: Settings | None = None) -> None:
+        """Make `models` and `settings` the whole truth; readers see all of it or nothing.
+
+        The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
+        """
+        _check(_lib.brix_writer_begin(self._handle), "begin a topology")
+        self._put_settings(settings or Settings())
+        listed = {name: tuple(pods) for name, pods in models.items()}
+        indexes: dict[str, int] = {}
+        pods = {pod.key: pod for members in listed.values() for pod in members}
+        for key, pod in pods.items():
+            indexes[key] = self._put_pod(pod)
+        for name, members in listed.items():
+            self._put_model(name, [indexes[pod.key] for pod in members])
+        _check(_lib.brix_writer_publish(self._handle), "publish a topology")
+        self._published = tuple(pods.values())
+
+    def _put_settings(self, settings: Settings) -> None:
+        texts, raw = _Texts(), _ffi.new("brix_settings *")
+        texts.fill(raw.default_strategy, settings.default_strategy)
+        texts.fill(raw.api_key, settings.api_key)
+        raw.hide_pod_address = int(settings.hide_pod_address)
+        _check(_lib.brix_writer_settings(self._handle, raw), "settings of a topology")
+
+    def _put_pod(self, pod: Pod) -> int:
+        texts, raw, index = _Texts(), _ffi.new("brix_pod *"), _ffi.new("uint32_t *")
+        texts.fill(raw.key, pod.key)
+        texts.fill(raw.space, pod.namespace)
+        texts.fill(raw.name, pod.name)
+        texts.fill(raw.address, pod.address)
+        texts.fill(raw.engine, pod.engine)
+        texts.fill(raw.labels, _labels_blob(pod.labels))
+        raw.ready = int(pod.ready)
+        _check(_lib.brix_writer_pod(self._handle, raw, index), f"pod {pod.namespace}/{pod.name}")
+        return int(index[0])
+
+    def _put_model(self, name: str, members: list[int]) -> None:
+        raw = name.encode()
+        _check(_lib.brix_writer_model(self._handle, raw, len(raw)), f"model {name}")
+        for member in members:
+            _check(_lib.brix_writer_member(self._handle, member), f"member of model {name}")
+
+    def sweep(self) -> Swept:
+        """Free what dead readers and departed pods left; call it every 200 ms or so."""
+        swept = _ffi.new("brix_swept *")
+        _check(_lib.brix_writer_sweep(self._handle, swept), "sweep")
+        return Swept(swept.slots_freed, swept.slots_live, swept.places_freed, swept.places_held)
+
+    def totals(self) -> Totals:
+        """Sum over live slots and what dead ones left."""
+        raw = _ffi.new("brix_totals *")
+        _lib.brix_writer_totals(self._handle, raw)
+        return Totals(
+            requests=raw.requests,
+            in_flight=raw.in_flight,
+            readers=raw.readers,
+            anomalies=raw.anomalies,
+            unparsed=raw.unparsed,
+            bytes=raw.bytes,
+            models=tuple(self._model_totals()),
+            pods=tuple(self._pod_totals()),
+        )
+
+    def _model_totals(self) -> Iterable[ModelTotals]:
+        raw, index = _ffi.new("brix_model_totals *"), 0
+        while _lib.brix_writer_model_totals(self._handle, index, raw) == _lib.BRIX_OK:
+            index += 1
+            name = bytes(_ffi.unpack(raw.name, raw.name_length)).decode(errors="replace")
+            if not name and index > 1:
+                continue
+            endings = {meaning: int(raw.endings[line]) for line, meaning in _ENDINGS if raw.endings[line]}
+            yield ModelTotals(
+                name, raw.in_flight, endings, raw.with_usage, raw.prompt_tokens, raw.completion_tokens
+            )
+
+    def _pod_totals(self) -> Iterable[PodTotals]:
+        raw = _ffi.new("brix_pod_totals *")
+        for index, pod in enumerate(self._published):
+            if _lib.brix_writer_pod_totals(self._handle, index, raw) == _lib.BRIX_OK:
+                yield PodTotals(pod.key, pod.namespace, pod.name, raw.running, raw.routed)
+
+    def close(self) -> None:
+        """Release the lock; the segment stays and serves."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _lib.brix_writer_close(handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
+    for line in range(_lib.BRIX_ENDINGS):
+        ending = _lib.brix_ending_at(line)
+        if ending.outcome != Outcome.NONE:
+            yield line, (Outcome(ending.outcome), int(ending.code))
+
+
+_ENDINGS: tuple[tuple[int, tuple[Outcome, int]], ...] = tuple(_all_endings())
+
+
+class SegmentReader:
+    """A gateway process's view of the segment, with a slot of its own until it dies or closes."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._outputs: list[Any] = []
+
+    @classmethod
+    def open(cls, path: str | Path, flows: int = DEFAULT_FLOWS) -> Self:
+        """Map the segment at `path` and claim a slot.
+
+        Raises SegmentMissing before the first publish, SegmentForeign, LimitReached when no slot is free.
+        """
+        handle = _ffi.new("brix_reader **")
+        _check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
+        return cls(handle[0])
+
+    def begin(self, trace_id: str = "") -> Flow:
+        """Begin a request. `trace_id` (32 hex digits of the caller's span) becomes the request id.
+
+        Raises LimitReached when as many requests run as the reader was opened for.
+        """
+        flow, raw = _ffi.new("brix_flow **"), trace_id.encode()
+        _check(_lib.brix_flow_begin(self._handle, raw, len(raw), flow), "begin a request")
+        return Flow(self, flow[0])
+
+    def decide(self, model: str, strategy: str = "", filter_text: str = "", random: int = 0) -> Decision:
+        """Choose a pod and count on it, without HTTP."""
+        texts, request, decision = _Texts(), _ffi.new("brix_request *"), _ffi.new("brix_decision *")
+        texts.fill(request.model, model)
+        texts.fill(request.strategy, strategy)
+        texts.fill(request.filter, filter_text)
+        request.random = random
+        _check(_lib.brix_reader_decide(self._handle, request, decision), f"decide for {model}")
+        pod = _ffi.unpack(decision.pod_name, decision.pod_name_length).decode()
+        address = _ffi.unpack(decision.address, decision.address_length).decode()
+        return Decision(Verdict(decision.verdict), pod, address, decision.candidates, decision)
+
+    def finish(self, decision: Decision) -> None:
+        """Take a decision's count back; a second call changes nothing."""
+        _lib.brix_reader_finish(self._handle, decision.handle)
+
+    def close(self) -> None:
+        """Give the slot back; flows must have been closed."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _lib.brix_reader_close(handle)
+
+    def take_output(self) -> Any:
+        """An output buffer, from those that came back or a new one."""
+        return self._outputs.pop() if self._outputs else _ffi.new("char[]", OUTPUT_BYTES)
+
+    def give_output(self, output: Any) -> None:
+        """Give an output buffer back."""
+        self._outputs.append(output)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Flow:
+    """One HTTP request from its headers to its last byte. `close` must be called, once or more."""
+
+    __slots__ = ("_handle", "_reader")
+
+    def __init__(self, reader: SegmentReader, handle: Any) -> None:
+        self._reader = reader
+        self._handle = handle
+
+    def process(self, message: bytes) -> bytes:
+        """Answer one serialized ProcessingRequest with one serialized ProcessingResponse.
+
+        Raises MessageUnreadable for bytes that are no such message: end the stream and close the flow.
+        """
+        if self._handle is None:
+            raise MessageUnreadable("the flow is closed")
+        output, written = self._reader.take_output(), _ffi.new("size_t *")
+        try:
+            status = _lib.brix_flow_message(self._handle, message, len(message), output, OUTPUT_BYTES, written)
+            _check(status, "ext_proc message")
+            return bytes(_ffi.buffer(output, written[0]))
+        finally:
+            self._reader.give_output(output)
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the answer has been accounted."""
+        return self._handle is None or bool(_lib.brix_flow_is_complete(self._handle))
+
+    def record(self) -> Record:
+        """The request as an access log shows it."""
+        if self._handle is None:
+            raise MessageUnreadable("the flow is closed")
+        raw = _ffi.new("brix_record *")
+        _lib.brix_flow_record(self._handle, raw)
+        return Record(
+            outcome=Outcome(raw.outcome),
+            code=raw.code,
+            request_id=_string(raw.request_id),
+            model=_string(raw.model),
+            strategy=_string(raw.strategy),
+            pod=_string(raw.pod),
+            address=_string(raw.address),
+            streaming=bool(raw.streaming),
+            prompt_tokens=raw.prompt_tokens,
+            completion_tokens=raw.completion_tokens,
+        )
+
+    def close(self, end: End = End.STREAM) -> None:
+        """Close the books, if they are open, and give the flow back. Later calls change nothing."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _lib.brix_flow_end(handle, int(end))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the body scanner found; `kinds` and `elements` by field name, absent fields left out."""
+
+    valid: bool
+    model: str
+    text: bytes
+    kinds: Mapping[str, str]
+    elements: Mapping[str, frozenset[str]]
+
+
+FIELDS = (
+    "model", "stream", "messages", "prompt", "input", "query", "documents",
+    "max_tokens", "max_completion_tokens", "user", "stream_options", "include_usage",
+)  # fmt: skip
+KINDS = ("absent", "null", "false", "true", "number", "string", "array", "object")
+
+
+def scan(path: str, body: bytes, chunk: int = 0, capacity: int = 1 << 16) -> Scan:
+    """Scan a request body as if it came in chunks of `chunk` bytes (0: whole)."""
+    result, raw_path = _ffi.new("brix_scan_result *"), path.encode()
+    model, text = _ffi.new("char[]", capacity), _ffi.new("char[]", capacity)
+    status = _lib.brix_scan_body(
+        raw_path, len(raw_path), body, len(body), chunk, model, capacity, text, capacity, result
+    )
+    _check(status, f"scan a body for {path}")
+    kinds = {name: KINDS[result.kinds[line]] for line, name in enumerate(FIELDS) if result.kinds[line]}
+    elements = {
+        name: frozenset(KINDS[kind] for kind in range(1, len(KINDS)) if result.elements[line] >> kind & 1)
+        for line, name in enumerate(FIELDS)
+        if result.elements[line]
+    }
+    return Scan(
+        valid=bool(result.valid),
+        model=bytes(_ffi.unpack(model, result.model_length)).decode(errors="replace"),
+        text=bytes(_ffi.unpack(text, result.text_length)),
+        kinds=kinds,
+        elements=elements,
+    )

@@ -1,0 +1,266 @@
+/*
+ * brixflow.h: the kernel's public face. A gateway process decides here which pod
+ * serves a request; the collector tells here which pods there are.
+ *
+ *      collector (one writer)                    gateway processes (readers)
+ *      brix_writer_open                          brix_reader_open
+ *      begin, settings, pod, model, member       brix_flow_begin       one per request
+ *      publish ----.                             brix_flow_message     one per ext_proc message
+ *      sweep       |                             brix_flow_end         exactly one finish
+ *      totals <-.  |                                 |        |
+ *               |  v                                 v        v
+ *      .--------+---------------- segment ----------------------------.
+ *      | header | places | retained | topology x4 | slot | slot | ...  |
+ *      '---------------------------------------------------------------'
+ *
+ * Rules that hold for every function:
+ *  - the return value is a brix_status unless the text says otherwise;
+ *  - sizes go in with every pointer, texts are not terminated by zero;
+ *  - nothing allocates after open, except that a reader maps a successor segment;
+ *  - a writer belongs to one thread, a reader to any number, a flow to one at a time.
+ */
+#ifndef BRIXFLOW_H
+#define BRIXFLOW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cdef: begin */
+typedef struct brix_writer brix_writer;
+typedef struct brix_reader brix_reader;
+typedef struct brix_flow brix_flow;
+
+typedef enum {
+    BRIX_OK = 0,
+    BRIX_MISSING = 1,   /* no segment at this path yet */
+    BRIX_FOREIGN = 2,   /* not a segment, damaged, or of an unknown major version */
+    BRIX_BUSY = 3,      /* another writer, or every spare topology is being read */
+    BRIX_FULL = 4,      /* a configured maximum is reached */
+    BRIX_SYSTEM = 5,    /* the system refused; errno says why */
+    BRIX_BAD = 6,       /* an argument or a message that cannot be read */
+} brix_status;
+
+/* Configured maxima. Everything in the segment is laid out once from them. */
+typedef struct {
+    uint32_t models;
+    uint32_t pods;
+    uint32_t members;    /* pairs of model and pod */
+    uint32_t text_bytes; /* names, addresses, labels of one topology */
+    uint32_t readers;    /* reader slots: gateway processes of this node */
+} brix_limits;
+
+typedef struct {
+    const char *at;
+    size_t length;
+} brix_text;
+
+typedef struct {
+    brix_text default_strategy; /* used when the request names none; empty: none */
+    brix_text api_key;          /* only its SHA-256 is kept; empty: no check */
+    uint32_t hide_pod_address;  /* 1: no target-pod-ip to clients */
+} brix_settings;
+
+typedef struct {
+    brix_text key;     /* identity: one that changes when the pod is another, its uid */
+    brix_text space;   /* namespace */
+    brix_text name;
+    brix_text address; /* ip:port, IPv6 in brackets */
+    brix_text engine;
+    brix_text labels;  /* pairs key NUL value NUL, for external-filter */
+    uint32_t ready;    /* 1: may be chosen */
+} brix_pod;
+
+typedef enum {
+    BRIX_CREATED = 0,  /* a new file, published with the first topology */
+    BRIX_ADOPTED = 1,  /* what another writer left is carried on */
+    BRIX_REPLACED = 2, /* a file of other size or layout will be superseded */
+} brix_origin;
+
+typedef struct {
+    uint32_t slots_freed;  /* slots of readers that died */
+    uint32_t slots_live;
+    uint32_t places_freed; /* places of pods that are gone and count nothing */
+    uint32_t places_held;  /* places of pods that are gone and still count */
+} brix_swept;
+
+typedef enum {
+    BRIX_OUTCOME_NONE = 0,
+    BRIX_OUTCOME_OK = 1,
+    BRIX_OUTCOME_REJECTED = 2,
+    BRIX_OUTCOME_UPSTREAM_ERROR = 3,
+    BRIX_OUTCOME_CLIENT_CANCELLED = 4,
+    BRIX_OUTCOME_SHUTDOWN = 5,
+} brix_outcome;
+
+/* One counter of a model: how often this outcome with this HTTP status was its end.
+   code 0 gathers the statuses that have no line of their own. */
+typedef struct {
+    brix_outcome outcome;
+    uint32_t code;
+} brix_ending;
+
+#define BRIX_ENDINGS 32
+#define BRIX_MODEL_NAME 256
+
+typedef struct {
+    uint64_t requests;  /* begun, ever */
+    int64_t in_flight;  /* begun and not ended */
+    uint32_t readers;   /* live slots */
+    uint64_t anomalies; /* counts that did not match; 0 in a sound system */
+    uint64_t unparsed;  /* successful answers whose usage could not be read */
+    uint64_t bytes;     /* size of the segment */
+} brix_totals;
+
+typedef struct {
+    char name[BRIX_MODEL_NAME]; /* empty: requests of no known model */
+    uint32_t name_length;
+    int64_t in_flight;
+    uint64_t endings[BRIX_ENDINGS];
+    uint64_t with_usage;
+    uint64_t prompt_tokens;
+    uint64_t completion_tokens;
+} brix_model_totals;
+
+typedef struct {
+    uint32_t place;
+    uint32_t generation;
+    int64_t running;
+    uint64_t routed;
+} brix_pod_totals;
+
+/* --- writer: the collector ------------------------------------------------------ */
+
+/* Take the writer lock (path + ".lock") and adopt the segment at path, or prepare a new one
+   that replaces it with the first publish. BRIX_BUSY: another writer lives. */
+brix_status brix_writer_open(const char *path, const brix_limits *limits, brix_writer **writer, brix_origin *origin);
+/* Release the lock and the mapping; the segment stays and serves. */
+void brix_writer_close(brix_writer *writer);
+
+/* A topology is written whole: begin, settings, pods, then each model followed by its members,
+   publish. Readers see all of it or nothing. BRIX_FULL leaves the last one in force. */
+brix_status brix_writer_begin(brix_writer *writer);
+brix_status brix_writer_settings(brix_writer *writer, const brix_settings *settings);
+brix_status brix_writer_pod(brix_writer *writer, const brix_pod *pod, uint32_t *index);
+brix_status brix_writer_model(brix_writer *writer, const char *name, size_t length);
+brix_status brix_writer_member(brix_writer *writer, uint32_t pod);
+brix_status brix_writer_publish(brix_writer *writer);
+
+/* Fold the counters of dead readers into the retained totals, free their slots, and
+   free places of departed pods that no live slot counts on. To be called every 200 ms or so. */
+brix_status brix_writer_sweep(brix_writer *writer, brix_swept *swept);
+
+void brix_writer_totals(brix_writer *writer, brix_totals *totals);
+/* index runs from 0; BRIX_MISSING ends it. Index 0 stands for requests of no known model. */
+brix_status brix_writer_model_totals(brix_writer *writer, uint32_t index, brix_model_totals *totals);
+/* index as given by brix_writer_pod for the published topology; BRIX_MISSING beyond it. */
+brix_status brix_writer_pod_totals(brix_writer *writer, uint32_t index, brix_pod_totals *totals);
+/* What the counter endings[index] means; outcome NONE beyond the last. */
+brix_ending brix_ending_at(uint32_t index);
+
+/* --- reader: a gateway process --------------------------------------------------- */
+
+/* Map the segment and claim a slot, which the system frees when the process dies.
+   flows bounds the requests at one time. A child process must open its own reader. */
+brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **reader);
+void brix_reader_close(brix_reader *reader);
+
+/* --- flow: one HTTP request ------------------------------------------------------- */
+
+#define BRIX_OUTPUT_BYTES 524288
+
+/* Begin a request. trace_id, when not empty, is the request id (the caller's span).
+   BRIX_FULL: as many requests as the reader was opened for are running. */
+brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t length, brix_flow **flow);
+
+/* One serialized envoy.service.ext_proc.v3.ProcessingRequest in, one ProcessingResponse out.
+   output must hold BRIX_OUTPUT_BYTES. BRIX_BAD: not such a message; the caller ends the flow. */
+brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
+                              size_t *written);
+
+/* 1 once the answer has been accounted: nothing more will change. */
+int brix_flow_is_complete(const brix_flow *flow);
+
+typedef struct {
+    brix_outcome outcome; /* NONE while it runs */
+    uint32_t code;        /* the status that the client got, 499 when it left */
+    brix_text request_id;
+    brix_text model;
+    brix_text strategy;
+    brix_text pod;
+    brix_text address;
+    uint32_t streaming;
+    uint64_t prompt_tokens;
+    uint64_t completion_tokens;
+} brix_record;
+
+/* What an access log needs; texts live until brix_flow_end. */
+void brix_flow_record(const brix_flow *flow, brix_record *record);
+
+typedef enum {
+    BRIX_END_STREAM = 0,   /* the host's stream is over: done, or the client left */
+    BRIX_END_SHUTDOWN = 1, /* the host gives up on it */
+} brix_end;
+
+/* Close the books (if they are still open) and give the flow back. */
+void brix_flow_end(brix_flow *flow, brix_end end);
+
+/* --- decisions without HTTP: benchmarks, explanations, tests ----------------------- */
+
+typedef enum {
+    BRIX_CHOSEN = 0,
+    BRIX_NO_STRATEGY = 1,
+    BRIX_UNKNOWN_MODEL = 2,
+    BRIX_NO_READY_POD = 3,
+    BRIX_BAD_STRATEGY = 4,
+    BRIX_BAD_FILTER = 5,
+    BRIX_NO_CANDIDATE = 6,
+    BRIX_OVERLOADED = 7,
+} brix_verdict;
+
+typedef struct {
+    brix_text model;
+    brix_text strategy; /* what the request asks for; empty: the default decides */
+    brix_text filter;
+    uint64_t random;
+} brix_request;
+
+#define BRIX_POD_NAME 256
+#define BRIX_ADDRESS 80
+#define BRIX_STRATEGY 512
+
+typedef struct {
+    brix_verdict verdict;
+    uint32_t model_place;
+    uint32_t pod_place;
+    uint32_t generation;
+    uint32_t candidates;
+    uint16_t pod_name_length;
+    uint16_t address_length;
+    uint16_t strategy_length;
+    uint8_t counted; /* bit 0: model, bit 1: pod; what brix_finish takes back */
+    char pod_name[BRIX_POD_NAME];
+    char address[BRIX_ADDRESS];
+    char strategy[BRIX_STRATEGY];
+} brix_decision;
+
+/* Choose and count in one step, as a flow does; finish takes the count back, once. */
+brix_status brix_reader_decide(brix_reader *reader, const brix_request *request, brix_decision *decision);
+void brix_reader_finish(brix_reader *reader, brix_decision *decision);
+
+/* --- the scanner alone, for tests ------------------------------------------------- */
+
+typedef struct {
+    uint32_t valid;          /* 1: one JSON object, complete */
+    uint32_t kinds[12];      /* by field: the kind of its value, 0 when absent */
+    uint32_t elements[12];   /* by field: mask of the kinds inside an array */
+    uint32_t model_length;   /* bytes of model, cut at its capacity */
+    uint32_t text_length;    /* bytes of the routing text, cut at its capacity */
+} brix_scan_result;
+
+/* Scan body as if it came in chunks of chunk bytes (0: whole). path selects the routing text. */
+brix_status brix_scan_body(const char *path, size_t path_length, const char *body, size_t length, size_t chunk,
+                           char *model, size_t model_capacity, char *text, size_t text_capacity,
+                           brix_scan_result *result);
+/* cdef: end */
+
+#endif

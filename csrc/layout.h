@@ -1,0 +1,152 @@
+/*
+ * layout.h: what stands where in a segment, and nothing that runs.
+ *
+ *   0        header: magic, major.minor, state, limits, regions, active topology
+ *   page 1.. pod places      stable numbers of pods: counters are found by place
+ *            model places    the same for models; place 0 is "no known model"
+ *            retained x2     what dead readers counted; header.fold says which row is true
+ *            topology x4     immutable once published; header.active says which is true
+ *            slot x readers  one per gateway process
+ *            (gauges per pod, prefix index, users: regions to come, offset 0 until then)
+ *
+ *   slot or retained row:
+ *     [head | pin x64 | model cells: places + 1 | pod cells: places ]
+ *   topology:
+ *     [head | model rows | pod rows | members | name table | text]
+ *
+ * Offsets come from the limits alone, so nothing moves while mapped. A minor version may use spare
+ * words and give offsets to regions; anything else is a new major.
+ */
+#ifndef BRIX_LAYOUT_H
+#define BRIX_LAYOUT_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+
+#include "brixflow.h"
+#include "sha256.h"
+
+#define BRIX_MAGIC 0x31676573776c6678u
+#define BRIX_MAJOR 1u
+#define BRIX_MINOR 0u
+#define BRIX_TOPOLOGIES 4u
+#define BRIX_PINS 64u
+#define BRIX_REGIONS 16u
+#define BRIX_KEY 16u
+
+enum { BRIX_SEGMENT_LIVE = 1, BRIX_SEGMENT_SUPERSEDED = 2 };
+enum { BRIX_SLOT_FREE = 0, BRIX_SLOT_CLAIMED = 1 };
+enum { BRIX_PLACE_FREE = 0, BRIX_PLACE_USED = 1, BRIX_PLACE_DEPARTED = 2 };
+
+typedef enum {
+    BRIX_REGION_POD_PLACES,
+    BRIX_REGION_MODEL_PLACES,
+    BRIX_REGION_RETAINED,
+    BRIX_REGION_TOPOLOGY,
+    BRIX_REGION_SLOTS,
+    BRIX_REGION_GAUGES, /* not laid out in minor 0 */
+} brix_region_id;
+
+typedef struct {
+    uint64_t offset;
+    uint64_t stride;
+    uint64_t count;
+} brix_region;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t major;
+    uint32_t minor;
+    uint64_t bytes;
+    _Atomic uint32_t state;
+    uint32_t spare;
+    brix_limits limits;
+    uint32_t more;
+    brix_region regions[BRIX_REGIONS];
+    alignas(64) _Atomic uint32_t active; /* topology in force, plus one; 0: none */
+    _Atomic uint64_t fold;               /* low 32 bits: true retained row; high 32: slot just folded, plus one */
+} brix_header;
+
+/* A stable number for something with a name. Only the writer reads and writes places. */
+typedef struct {
+    uint8_t key[BRIX_KEY];
+    _Atomic uint32_t generation;
+    _Atomic uint32_t state;
+    uint32_t name_length; /* models only */
+    uint32_t spare;
+    char name[BRIX_MODEL_NAME];
+} brix_place;
+
+typedef struct {
+    uint32_t at;
+    uint32_t length;
+} brix_span; /* in the text of a topology */
+
+typedef struct {
+    brix_span name;
+    uint32_t first; /* in members */
+    uint32_t count;
+    uint32_t place;
+    uint32_t generation;
+    uint32_t spare[4];
+} brix_model_row;
+
+typedef struct {
+    brix_span name;
+    brix_span space;
+    brix_span address;
+    brix_span engine;
+    brix_span labels;
+    uint32_t place;
+    uint32_t generation;
+    uint32_t ready;
+    uint32_t spare[5];
+} brix_pod_row;
+
+typedef struct {
+    uint64_t sequence;
+    uint32_t models;
+    uint32_t pods;
+    uint32_t members;
+    uint32_t text_used;
+    uint32_t has_key;
+    uint32_t hide_pod_address;
+    uint8_t key_digest[BRIX_DIGEST];
+    brix_span default_strategy;
+    uint32_t spare[16];
+} brix_topology;
+
+/* A count that belongs to one generation: generation in the high half, count in the low. */
+typedef _Atomic uint64_t brix_cell;
+
+typedef struct {
+    brix_cell in_flight;
+    _Atomic uint64_t endings[BRIX_ENDINGS];
+    _Atomic uint64_t with_usage;
+    _Atomic uint64_t prompt_tokens;
+    _Atomic uint64_t completion_tokens;
+    _Atomic uint64_t spare[4];
+} brix_model_cells;
+
+typedef struct {
+    brix_cell running;
+    _Atomic uint64_t routed;
+    _Atomic uint64_t spare[2];
+} brix_pod_cells;
+
+typedef struct {
+    alignas(64) _Atomic uint32_t topology; /* index being read, plus one; 0: none */
+} brix_pin;
+
+typedef struct {
+    _Atomic uint32_t state;
+    uint32_t reserved;
+    alignas(64) _Atomic uint64_t requests;
+    _Atomic uint64_t ended;
+    _Atomic uint64_t anomalies;
+    _Atomic uint64_t unparsed;
+    _Atomic uint64_t spare[4];
+    brix_pin pins[BRIX_PINS];
+} brix_slot;
+
+#endif

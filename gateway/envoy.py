@@ -1,0 +1,84 @@
+"""The one Envoy configuration: a template and the values that differ between installations.
+
+Each `${name}` of the template stands for one whole JSON value, which is also YAML, so no value can break out of its
+place. The local system, the tests and the benchmark all render this template; what a cluster needs instead is derived
+from the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from string import Template
+
+import orjson
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "deploy" / "envoy" / "bootstrap.yaml"
+
+BODY_LIMIT_BYTES = 32 * 1024 * 1024
+"""Largest request body that is buffered; above it the client gets 413. The gateway's message limit follows it."""
+
+ENGINE_IDLE_TIMEOUT = timedelta(seconds=4)
+"""How long an idle connection to an engine is kept: below uvicorn's keep-alive of 5 s, which most engines run with."""
+
+IDLE_TIMEOUT = timedelta(seconds=600)
+"""How long a stream may be silent in both directions."""
+
+MESSAGE_TIMEOUT = timedelta(seconds=60)
+"""How long Envoy waits for the gateway's reply to one message."""
+
+
+@dataclass(frozen=True)
+class EnvoyValues:
+    """What one Envoy needs to know.
+
+    `ext_proc` lists one address per gateway process, `http` is the collector's HTTP address; an address is `host:port`
+    (IP only) or `unix:/path`. `access_log` is a file, or `/dev/null`.
+    """
+
+    listen_port: int
+    admin_port: int
+    ext_proc: Sequence[str]
+    http: str
+    access_log: Path
+    listen_address: str = "0.0.0.0"  # noqa: S104 - it is the public endpoint
+    allow_mode_override: bool = True
+    body_limit_bytes: int = BODY_LIMIT_BYTES
+    max_connections: int = 20_000
+    idle_timeout: timedelta = IDLE_TIMEOUT
+    engine_idle_timeout: timedelta = ENGINE_IDLE_TIMEOUT
+    message_timeout: timedelta = MESSAGE_TIMEOUT
+
+
+def render(values: EnvoyValues) -> str:
+    """The bootstrap configuration for these values, as YAML."""
+    named: dict[str, object] = {
+        "listen_address": values.listen_address,
+        "listen_port": values.listen_port,
+        "admin_port": values.admin_port,
+        "access_log": str(values.access_log),
+        "allow_mode_override": values.allow_mode_override,
+        "body_limit_bytes": values.body_limit_bytes,
+        "max_connections": values.max_connections,
+        "idle_timeout": _seconds(values.idle_timeout),
+        "engine_idle_timeout": _seconds(values.engine_idle_timeout),
+        "message_timeout": _seconds(values.message_timeout),
+        "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
+        "http_endpoints": [_endpoint(values.http)],
+    }
+    return Template(TEMPLATE.read_text()).substitute({name: orjson.dumps(value).decode() for name, value in named.items()})
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.3f}s"
+
+
+def _endpoint(address: str) -> dict[str, object]:
+    if address.startswith("unix:"):
+        where: dict[str, object] = {"pipe": {"path": address.removeprefix("unix:")}}
+    else:
+        host, _, port = address.rpartition(":")
+        where = {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+    return {"endpoint": {"address": where}}

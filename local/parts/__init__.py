@@ -1,0 +1,1 @@
+"""The parts of the system: for each its command, environment, health check, needs and address."""

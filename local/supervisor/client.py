@@ -1,0 +1,143 @@
+"""Speaks to the supervisor of a home, and starts one where there is none."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from local.supervisor.logs import last_lines, log_path, opened_log
+from local.supervisor.part import Part
+
+SOCKET = "supervisor.sock"
+LOCK = "supervisor.lock"
+START_SECONDS = 15.0
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class SupervisorError(RuntimeError):
+    """The supervisor refused a request, or ended; the message is for people."""
+
+
+class NotRunningError(SupervisorError):
+    """No supervisor runs for this home."""
+
+
+@contextmanager
+def reachable_socket(home: Path) -> Iterator[str]:
+    """A short path of the socket: an address of a Unix socket has at most 107 bytes, a home may be longer."""
+    directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{SOCKET}"
+    finally:
+        os.close(directory)
+
+
+def is_supervised(home: Path) -> bool:
+    """Whether a supervisor runs for this home: it holds a lock as long as it lives."""
+    try:
+        with (home / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+class SupervisorClient:
+    """Requests to the supervisor of one home; each opens a connection of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def ensure(self, parts: Iterable[Part], report: Report) -> None:
+        """Have these parts running and healthy. Raises SupervisorError, which names the part that is not."""
+        self._ask({"do": "ensure", "parts": [part.to_json() for part in parts]}, report)
+
+    def retain(self, names: Iterable[str], report: Report) -> None:
+        self._ask({"do": "retain", "names": sorted(names)}, report)
+
+    def status(self) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = self._ask({"do": "status"})["parts"]
+        return parts
+
+    def by_hand(self, verb: str, part: str, hold_seconds: float = 0.0) -> None:
+        """`start`, `stop`, `restart` or `kill` one part."""
+        self._ask({"do": verb, "part": part, "hold_seconds": hold_seconds})
+
+    def shutdown(self, report: Report) -> None:
+        """End every part and the supervisor; return when it is gone."""
+        self._ask({"do": "shutdown"}, report)
+        deadline = time.monotonic() + START_SECONDS
+        while is_supervised(self._home):
+            if time.monotonic() > deadline:
+                raise SupervisorError("the supervisor does not end")
+            time.sleep(0.02)
+
+    def _ask(self, request: dict[str, Any], report: Report | None = None) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            self._connect(connection)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            for line in connection.makefile("rb"):
+                answer: dict[str, Any] = json.loads(line)
+                if "error" in answer:
+                    raise SupervisorError(answer["error"])
+                if "ok" in answer:
+                    return answer
+                if report:
+                    report(answer)
+        raise SupervisorError(
+            f"the supervisor ended before it answered (its log: {log_path(self._home, 'supervisor')})"
+        )
+
+    def _connect(self, connection: socket.socket) -> None:
+        try:
+            with reachable_socket(self._home) as path:
+                connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunningError(f"nothing runs under {self._home}: `brixflow up` starts it") from None
+
+
+def start_supervisor(home: Path, parent: int | None = None) -> SupervisorClient:
+    """The client of the home's supervisor, which is started first if there is none.
+
+    With `parent`, the system goes down when that process ends: what a test started never outlives it.
+    """
+    if not is_supervised(home):
+        command = [sys.executable, "-m", "local.supervisor", str(home)]
+        with opened_log(home, "supervisor") as output:
+            child = subprocess.Popen(
+                command if parent is None else [*command, "--parent", str(parent)],
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        _wait_for_socket(home, child)
+    return SupervisorClient(home)
+
+
+def _wait_for_socket(home: Path, child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    client = SupervisorClient(home)
+    while True:
+        try:
+            client.status()
+        except NotRunningError:
+            if child.poll() is not None or time.monotonic() > deadline:
+                said = "\n".join(last_lines(log_path(home, "supervisor"), 5))
+                raise SupervisorError(f"the supervisor does not start:\n{said}") from None
+            time.sleep(0.02)
+        else:
+            return

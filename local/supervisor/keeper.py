@@ -1,0 +1,190 @@
+"""Keeps one part running: starts it, starts it again after a pause when it ends, and obeys stop, kill and hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from local.supervisor.logs import opened_log
+from local.supervisor.part import Part, PartError
+from local.supervisor.process import Identity, Process
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """How long to wait before a part that ended is started again; a part that ran long enough begins anew."""
+
+    first_seconds: float = 1.0
+    longest_seconds: float = 30.0
+    reset_after_seconds: float = 60.0
+
+    def after(self, pause: float, uptime: float) -> float:
+        if pause <= 0 or uptime >= self.reset_after_seconds:
+            return self.first_seconds
+        return min(pause * 2, self.longest_seconds)
+
+
+@dataclass(frozen=True)
+class Running:
+    """The process runs since that time (seconds since the epoch)."""
+
+    process: Process
+    since: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """No process; there will be one at that time."""
+
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """No process, and none until somebody starts it."""
+
+
+State = Running | Waiting | Stopped
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is written down about a running process, so that a later supervisor finds it again."""
+
+    part: Part
+    identity: Identity
+    since: float
+    restarts: int
+
+    @classmethod
+    def read(cls, path: Path) -> Record | None:
+        """None for a file that is no record (half written by a crash, or of another release)."""
+        try:
+            document: dict[str, Any] = json.loads(path.read_text())
+            part, identity = Part.from_json(document["part"]), Identity(**document["identity"])
+            return cls(part, identity, float(document["since"]), int(document["restarts"]))
+        except (OSError, ValueError, KeyError, TypeError, PartError):
+            return None
+
+
+def record_directory(home: Path) -> Path:
+    return home / "run"
+
+
+class Keeper:
+    """One part and its process. All methods belong to the event loop's thread."""
+
+    def __init__(self, home: Path, part: Part, back_off: BackOff) -> None:
+        self.part = part
+        self.state: State = Stopped()
+        self.restarts = 0
+        self._home = home
+        self._back_off = back_off
+        self._task: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    def adopt(cls, home: Path, record: Record, back_off: BackOff) -> Keeper | None:
+        """Take over the process of a record; None if it has ended."""
+        process = Process.adopt(record.identity)
+        if process is None:
+            return None
+        keeper = cls(home, record.part, back_off)
+        keeper.restarts = record.restarts
+        keeper.state = Running(process, record.since)
+        keeper._task = asyncio.create_task(keeper._keep(0.0))
+        log.info("part adopted name=%s pid=%d", record.part.name, record.identity.pid)
+        return keeper
+
+    async def start(self) -> None:
+        """Start at once if there is no process; a hold or a pause ends."""
+        async with self._lock:
+            if not isinstance(self.state, Running):
+                await self._cancel()
+                self._task = asyncio.create_task(self._keep(0.0))
+                await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """End the process, gently first, and leave it ended."""
+        async with self._lock:
+            await self._cancel()
+            state, self.state = self.state, Stopped()
+            if isinstance(state, Running):
+                await state.process.end(self.part.stop_seconds)
+            self._record_file.unlink(missing_ok=True)
+
+    async def restart(self, part: Part | None = None) -> None:
+        """Stop, then start, with another description if one is given."""
+        await self.stop()
+        self.part = part or self.part
+        await self.start()
+
+    async def kill(self, hold_seconds: float) -> None:
+        """SIGKILL. The part is started again after the hold, or after the usual pause if there is none."""
+        async with self._lock:
+            await self._cancel()
+            if isinstance(self.state, Running):
+                self.state.process.kill()
+                await self.state.process.wait()
+            self.restarts += 1
+            pause = hold_seconds or self._back_off.first_seconds
+            reason = f"killed and held down for {hold_seconds:g} s" if hold_seconds else "killed"
+            self.state = Waiting(time.time() + pause, reason)
+            self._task = asyncio.create_task(self._keep(pause))
+        log.info("part killed name=%s hold_seconds=%g", self.part.name, hold_seconds)
+
+    async def _keep(self, pause: float) -> None:
+        resume_after, pause = pause, 0.0
+        await asyncio.sleep(resume_after)
+        while True:
+            started = time.monotonic()
+            reason = await self._run_once()
+            pause = self._back_off.after(pause, time.monotonic() - started)
+            self.restarts += 1
+            self.state = Waiting(time.time() + pause, reason)
+            log.warning("part ended name=%s reason=%r pause_seconds=%g", self.part.name, reason, pause)
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> str:
+        """Run the part until it ends, and tell how it ended."""
+        if not isinstance(self.state, Running):
+            try:
+                self._spawn()
+            except OSError as error:
+                return f"cannot be started: {error}"
+        assert isinstance(self.state, Running)
+        await self.state.process.wait()
+        return self.state.process.exit_text
+
+    def _spawn(self) -> None:
+        with opened_log(self._home, self.part.name) as output:
+            process = Process.start(self.part.command, self.part.environment, self._home, output)
+        self.state = Running(process, time.time())
+        self._write_record(Record(self.part, process.identity, self.state.since, self.restarts))
+        log.info("part started name=%s pid=%d", self.part.name, process.identity.pid)
+
+    async def _cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    @property
+    def _record_file(self) -> Path:
+        return record_directory(self._home) / f"{self.part.name}.json"
+
+    def _write_record(self, record: Record) -> None:
+        unfinished = self._record_file.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(asdict(record)))
+        unfinished.rename(self._record_file)

@@ -1,0 +1,83 @@
+"""What the supervisor knows about a part. Everything here can be written as JSON and read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class PartError(ValueError):
+    """A description that cannot be run. Final."""
+
+
+@dataclass(frozen=True)
+class HttpCheck:
+    """A GET that answers 200 when the part is healthy. `ca` verifies TLS; `certificate` and `key` authenticate us."""
+
+    url: str
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the system.
+
+    - `environment` is all it gets: nothing is inherited.
+    - `after` names parts that must be healthy before this one is started the first time.
+    - `teardown` is a command that removes what the part leaves behind on purpose; it runs when the system goes down.
+    - `fingerprint` changes with whatever should cause a restart; see `fingerprint_of`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    check: HttpCheck
+    address: str
+    environment: dict[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    teardown: tuple[str, ...] = ()
+    stop_seconds: float = 10.0
+    ready_seconds: float = 60.0
+    fingerprint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Part:
+        """Raises PartError if the document is none of ours."""
+        try:
+            lists = {name: tuple(document[name]) for name in ("command", "after", "teardown")}
+            return cls(**{**document, **lists, "check": HttpCheck(**document["check"])})
+        except (KeyError, TypeError) as error:
+            raise PartError(f"not the description of a part: {error}") from None
+
+
+def fingerprint_of(command: Iterable[str], environment: dict[str, str], files: Iterable[Path]) -> str:
+    """A hash of a command, its environment and the content of files; folders count with their Python files."""
+    digest = hashlib.sha256(json.dumps([list(command), sorted(environment.items())]).encode())
+    for path in sorted(files):
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"\0{source}\0".encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def generations(parts: Iterable[Part]) -> list[list[Part]]:
+    """Parts grouped so that each needs only parts of earlier groups. Needs outside of `parts` count as met.
+
+    Raises PartError for a circle.
+    """
+    waiting = {part.name: part for part in parts}
+    groups = []
+    while waiting:
+        group = [part for part in waiting.values() if not any(name in waiting for name in part.after)]
+        if not group:
+            raise PartError(f"parts that wait for each other: {', '.join(sorted(waiting))}")
+        groups.append(group)
+        waiting = {name: part for name, part in waiting.items() if part not in group}
+    return groups

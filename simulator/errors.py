@@ -1,0 +1,172 @@
+"""Every error that a client can see, in the shape in which vLLM sends it.
+
+ApiError                      an OpenAI error object under a status; final unless said otherwise
+├── InvalidFields             400, the body's structure or a type is wrong
+├── InvalidParameter          400, a value is outside what the engine takes
+├── ContextExceeded           400, prompt or output do not fit the model
+├── ModelNotFound             404
+├── Unauthorized              401
+├── QueueFull                 503, retry later
+└── InternalError             500
+RouteError                    404 or 405, a detail object, not an OpenAI error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+RETRY_AFTER_SECONDS = 1
+_SHOWN_CHARACTERS = 60
+
+
+class SimulatorError(Exception):
+    """The root: a status, a JSON body and headers."""
+
+    status = 500
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        raise AttributeError(f"{type(self).__name__} has no body")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {}
+
+
+class ApiError(SimulatorError):
+    """An OpenAI error object."""
+
+    status = 400
+    kind = "BadRequestError"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    @property
+    def code(self) -> int | str | None:
+        return self.status
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+class InvalidFields(ApiError):
+    """The body breaks its schema; the message has the form of a validation report with one entry."""
+
+    kind = "Bad Request"
+
+    def __init__(self, kind: str, location: str, message: str, value: object, cause: str | None = None) -> None:
+        entry: dict[str, object] = {"type": kind, "loc": location, "msg": message, "input": summary(value)}
+        if cause is not None:
+            entry["ctx"] = {"error": cause}
+        super().__init__(f"1 validation error:\n  {entry!r}", location)
+
+
+class InvalidParameter(ApiError):
+    """A value of the right type that the engine refuses."""
+
+    def __init__(self, message: str, param: str, value: object = None) -> None:
+        suffix = "" if value is None else f" (parameter={param}, value={summary(value)})"
+        super().__init__(message + suffix, param)
+
+
+class ContextExceeded(InvalidParameter):
+    """The prompt, or prompt and output together, are longer than the model's context."""
+
+    def __init__(self, limit: int, prompt_tokens: int, output_tokens: int | None) -> None:
+        opening = f"This model's maximum context length is {limit} tokens. However, "
+        if output_tokens is None or prompt_tokens > limit:
+            rest = (
+                f"your prompt contains at least {prompt_tokens} input tokens, which exceeds this limit even without any "
+                "output tokens. Please reduce the length of the input prompt."
+            )
+            super().__init__(opening + rest, "input_tokens", prompt_tokens)
+        else:
+            rest = f"{output_tokens} output tokens were requested beside {prompt_tokens} input tokens. Ask for fewer."
+            super().__init__(opening + rest, "max_tokens", output_tokens)
+
+
+class ModelNotFound(ApiError):
+    """The request names a model that this engine does not serve."""
+
+    status = 404
+    kind = "NotFoundError"
+
+    def __init__(self, model: str, served: Sequence[str]) -> None:
+        super().__init__(f"The model `{model}` does not exist. Valid aliases: {', '.join(served)}.", "model")
+
+
+class Unauthorized(ApiError):
+    """The bearer token is missing or wrong."""
+
+    status = 401
+    kind = "authentication_error"
+
+    def __init__(self) -> None:
+        super().__init__("Incorrect API key provided. Send the engine's key as a bearer token.")
+
+    @property
+    def code(self) -> str:
+        return "invalid_api_key"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class QueueFull(ApiError):
+    """The waiting queue is at its limit. The client may retry after a moment."""
+
+    status = 503
+    kind = "ServiceUnavailableError"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The engine's waiting queue is full ({limit} requests). Retry later.")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"retry-after": str(RETRY_AFTER_SECONDS)}
+
+
+class InternalError(ApiError):
+    """Something in the simulator failed; the log has the cause, the client does not."""
+
+    status = 500
+    kind = "api_error"
+
+    def __init__(self) -> None:
+        super().__init__("The engine failed to answer this request.")
+
+    @property
+    def code(self) -> None:
+        return None
+
+
+class RouteError(SimulatorError):
+    """No such path, or not with this method."""
+
+    def __init__(self, status: int, detail: str, allow: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self._detail = detail
+        self._allow = ", ".join(allow)
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        return {"detail": self._detail}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"allow": self._allow} if self._allow else {}
+
+
+def summary(value: object) -> object:
+    """Return `value` short enough for a message: containers as their size, long strings cut."""
+    if isinstance(value, dict | list):
+        return f"<{type(value).__name__} of {len(value)} items>"
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        return value[:_SHOWN_CHARACTERS] + "..."
+    return value

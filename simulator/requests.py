@@ -1,0 +1,174 @@
+"""What a chat or a text completion asks for, checked: one frozen type for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator import fields
+from simulator.errors import InvalidFields, InvalidParameter
+from simulator.fields import Body
+from simulator.tokens import LARGEST_TOKEN_ID, Message, Tokenizer, render_chat
+
+MOST_CHOICES = 128
+MOST_PROMPTS = 1024
+MOST_STOP_STRINGS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamShape:
+    """How a reply is sent."""
+
+    streamed: bool
+    include_usage: bool
+    usage_in_every_chunk: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """One call; `prompts` are token ids, one list per prompt (a chat has one)."""
+
+    model: str
+    prompts: tuple[list[int], ...]
+    choices: int
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    seed: int | None
+    shape: StreamShape
+
+
+def read_chat(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
+    """Return the request in a chat body. Raises InvalidFields or InvalidParameter."""
+    messages = fields.array(fields.required(body, "messages"), "body.messages")
+    if not messages:
+        raise InvalidParameter("messages must not be empty", "messages")
+    prompt = render_chat(_message(value, f"body.messages.{index}") for index, value in enumerate(messages))
+    limit = fields.integer(body, "max_completion_tokens")
+    return _request(body, "messages", (tokenizer.encode(prompt),), limit)
+
+
+def read_completion(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
+    """Return the request in a text completion body. Raises InvalidFields or InvalidParameter."""
+    prompts = _prompts(fields.required(body, "prompt"), tokenizer)
+    if not prompts or len(prompts) > MOST_PROMPTS or not all(prompts):
+        raise InvalidParameter(f"prompt must hold 1 to {MOST_PROMPTS} prompts, none of them empty", "prompt")
+    return _request(body, "prompt", prompts, None)
+
+
+def _request(body: Body, source: str, prompts: tuple[list[int], ...], limit: int | None) -> CompletionRequest:
+    shape = _shape(body)
+    _check_sampling(body)
+    max_tokens = fields.integer(body, "max_tokens")
+    choices = fields.integer(body, "n")
+    return CompletionRequest(
+        model=_model(body, source),
+        prompts=prompts,
+        choices=_between("n", 1 if choices is None else choices, 1, MOST_CHOICES),
+        max_tokens=_positive("max_completion_tokens", limit) or _positive("max_tokens", max_tokens),
+        stop=_stop(body.get("stop")),
+        seed=fields.integer(body, "seed"),
+        shape=shape,
+    )
+
+
+def _model(body: Body, source: str) -> str:
+    model = body.get("model")
+    if model is None or model == "":
+        raise InvalidParameter(f"'{source}' and 'model' are required parameters", "model")
+    return fields.string(model, "body.model")
+
+
+def _shape(body: Body) -> StreamShape:
+    streamed = fields.boolean(body, "stream")
+    given = body.get("stream_options")
+    options = {} if given is None else fields.mapping(given, "body.stream_options")
+    if given is not None and not streamed:
+        raise InvalidParameter("Stream options can only be defined when `stream=True`.", "stream_options")
+    include = fields.boolean(options, "include_usage")
+    every = include and fields.boolean(options, "continuous_usage_stats")
+    return StreamShape(streamed=streamed, include_usage=include, usage_in_every_chunk=every)
+
+
+def _check_sampling(body: Body) -> None:
+    temperature = fields.number(body, "temperature")
+    if temperature is not None and not temperature >= 0:
+        message = f"temperature must be non-negative, got {temperature}."
+        raise InvalidParameter(message, "temperature", temperature)
+    top_p = fields.number(body, "top_p")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InvalidParameter(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
+
+
+def _positive(name: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise InvalidParameter(f"{name} must be at least 1, got {value}.", name, value)
+    return value
+
+
+def _between(name: str, value: int, least: int, most: int) -> int:
+    if value < least:
+        raise InvalidParameter(f"{name} must be at least {least}, got {value}.", name, value)
+    if value > most:
+        raise InvalidParameter(f"{name} must be at most {most}, got {value}.", name, value)
+    return value
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    """Return the stop strings, empty ones left out."""
+    if value is None:
+        return ()
+    given = [value] if isinstance(value, str) else fields.array(value, "body.stop")
+    if len(given) > MOST_STOP_STRINGS:
+        raise InvalidParameter(f"stop takes at most {MOST_STOP_STRINGS} strings", "stop", len(given))
+    strings = [fields.string(item, f"body.stop.{index}") for index, item in enumerate(given)]
+    return tuple(text for text in strings if text)
+
+
+def _message(value: object, location: str) -> Message:
+    message = fields.mapping(value, location)
+    if "role" not in message:
+        raise InvalidFields("missing", f"{location}.role", "Field required", message)
+    role = fields.string(message["role"], f"{location}.role")
+    return Message(role, _content(message.get("content"), f"{location}.content"))
+
+
+def _content(value: object, location: str) -> str:
+    """Return a message's text: a string as it is, parts joined, other media as one token each."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    parts = fields.array(value, location)
+    return "\n".join(_part(part, f"{location}.{index}") for index, part in enumerate(parts))
+
+
+def _part(value: object, location: str) -> str:
+    if isinstance(value, str):
+        return value
+    part = fields.mapping(value, location)
+    kind = fields.string(part.get("type", "text"), f"{location}.type")
+    return fields.string(part.get("text"), f"{location}.text") if kind == "text" else "<|media|>"
+
+
+def _prompts(value: object, tokenizer: Tokenizer) -> tuple[list[int], ...]:
+    """Return token ids per prompt, from a string, strings, ids, or lists of ids."""
+    if isinstance(value, str):
+        return (tokenizer.encode(value),)
+    items = fields.array(value, "body.prompt")
+    if items and _is_token(items[0]):
+        return (_tokens(items, "body.prompt"),)
+    return tuple(_prompt(item, f"body.prompt.{index}", tokenizer) for index, item in enumerate(items))
+
+
+def _prompt(value: object, location: str, tokenizer: Tokenizer) -> list[int]:
+    if isinstance(value, list):
+        return _tokens(value, location)
+    return tokenizer.encode(fields.string(value, location))
+
+
+def _tokens(values: list[object], location: str) -> list[int]:
+    tokens = [value for value in values if isinstance(value, int) and _is_token(value)]
+    if len(tokens) != len(values):
+        raise InvalidFields("int_type", location, "Input should be a list of token ids", values)
+    return tokens
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_TOKEN_ID
