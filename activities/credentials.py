@@ -55,9 +55,11 @@ class Credentials:
     async def _read(self) -> Access:
         configuration = Configuration()
         if self._kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)
+            load_incluster_config(configuration)  # type: ignore[no-untyped-call] # has no annotations
         else:
-            await load_kube_config(config_file=self._kubeconfig, client_configuration=configuration)
+            await load_kube_config(  # type: ignore[no-untyped-call] # has no annotations
+                config_file=self._kubeconfig, client_configuration=configuration
+            )
         token = await configuration.get_api_key_with_prefix("BearerToken")
         tls = self._access.tls if self._access is not None else tls_context(configuration)
         return Access(

@@ -23,14 +23,15 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import KubeError, KubeNotFound
 from activities.events import EventRecorder
-from activities.kube import KubeClient, trimmed
+from activities.kube import KubeClient
 from activities.messages import NEXT_DECISION, Answer, DecisionRequest
 from activities.metrics import Metrics
 from activities.polls import Poll, Polls
 from activities.status import StatusWriter
 from activities.store import Cache, Store
+from activities.wording import STEP_EVENTS
 from planning.planner import Json, Plan, Planner, World
-from planning.wire import CloseObject, Decision, Memory, Ref, View
+from planning.wire import CloseObject, Decision, Memory, ObjectVersion, Ref, View
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ GONE_RETRY_SECONDS = 2.0
 HEARTBEATS_PER_TIMEOUT = 2.5
 
 
-class PollEnded(ApplicationError):
+class PollEnded(ApplicationError):  # noqa: N818 - it ends, nothing went wrong
     """The poll was replaced or the process stops: Temporal starts it again, elsewhere if need be."""
 
     def __init__(self, why: str) -> None:
@@ -87,7 +88,7 @@ class Decisions:
         """Return the next decision about the object; raise PollEnded when another poll takes over."""
         ref = request.ref
         with self._polls.open(ref, request.rollout) as poll, self._metrics.polls.labels(ref.kind).track_inprogress():
-            await self._own_writes_seen(poll, request.memory)
+            await self._own_writes_seen(poll, request)
             decision = await self._until_decided(poll, request)
         self._count(request, decision)
         return Answer(**{name: getattr(decision, name) for name in Decision.model_fields}, searchable=self.searchable)
@@ -148,14 +149,13 @@ class Decisions:
         )
 
     def _emit(self, live: Json, plan: Plan, watched: Watched) -> None:
+        """The planner's events, once each; those about steps are left to the activity that carries them out."""
         for event in plan.events:
-            if event not in watched.events:
+            if event not in watched.events and event[1] not in STEP_EVENTS:
                 self._recorder.record(live, *event)
         watched.events = frozenset(plan.events)
 
-    def _view_change(
-        self, memory: Memory, plan: Plan, live: Json, watched: Watched
-    ) -> tuple[Decision | None, float]:
+    def _view_change(self, memory: Memory, plan: Plan, live: Json, watched: Watched) -> tuple[Decision | None, float]:
         """A decision without steps once the new view is stable and the last one is old enough."""
         if shown_part(plan.view) == shown_part(memory.shown):
             watched.view = None
@@ -180,13 +180,14 @@ class Decisions:
         try:
             found = await self._client.get(store.resource, ref.namespace, ref.name)
         except KubeNotFound as error:
-            if error.reason != "NotFound" or not _names_the_object(error, ref):
+            if error.about != ref.name:
+                log.warning("gone-unproven object=%s error=%s", ref.workflow_id, error)
                 return None, GONE_RETRY_SECONDS
         except KubeError as error:
             log.info("gone-unproven object=%s error=%s", ref.workflow_id, error)
             return None, GONE_RETRY_SECONDS
         else:
-            store.put(trimmed(found))
+            store.put(found)
             if found["metadata"]["uid"] == ref.uid:
                 return None, 0.0
             successor = ref.model_copy(update={"uid": found["metadata"]["uid"]})
@@ -205,27 +206,26 @@ class Decisions:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _own_writes_seen(self, poll: Poll, memory: Memory) -> None:
+    async def _own_writes_seen(self, poll: Poll, request: DecisionRequest) -> None:
         """Wait until the cache knows what the last decision wrote; after ten seconds read it live."""
         ends = time.monotonic() + READ_LIVE_AFTER_SECONDS
-        while (unseen := self._cache.unseen(memory.written)) and time.monotonic() < ends:
+        while (unseen := self._cache.unseen(request.memory.written)) and time.monotonic() < ends:
             self._still_ours(poll)
             poll.changed.clear()
             await self._wait(poll, 0.5, settle=0.0)
         for version in unseen:
-            await self._read_live(poll, version.kind.lower(), version.name, version.uid)
+            self._still_ours(poll)
+            await self._read_live(request.ref.namespace, version)
 
-    async def _read_live(self, poll: Poll, key: str, name: str, uid: str) -> None:
-        store = self._cache.stores[key]
-        namespace = activity_namespace()
+    async def _read_live(self, namespace: str, version: ObjectVersion) -> None:
+        store = self._cache.stores[version.kind.lower()]
         try:
-            store.put(trimmed(await self._client.get(store.resource, namespace, name)))
+            store.put(await self._client.get(store.resource, namespace, version.name))
         except KubeNotFound:
-            if known := store.by_uid(uid):
+            if known := store.by_uid(version.uid):
                 store.remove(known)
         except KubeError as error:
-            log.info("live-read-failed resource=%s name=%s error=%s", key, name, error)
-        self._still_ours(poll)
+            log.info("live-read-failed kind=%s name=%s error=%s", version.kind, version.name, error)
 
     async def _wait(self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS) -> None:
         """Wait for a change, heartbeating; return at the latest after `seconds`."""

@@ -32,18 +32,21 @@ MESSAGE_LIMIT = 500
 
 
 class KubeError(Exception):
-    """A failed call: HTTP status (0 without an answer), the Status object's reason, and its message."""
+    """A failed call: HTTP status (0 without an answer), the Status object's reason and the object's name, a message."""
 
     cause: ClassVar[Cause] = "unavailable"
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", about: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(message[:MESSAGE_LIMIT])
         self.status = status
         self.reason = reason
+        self.about = about
         self.retry_after = retry_after
 
 
-class KubeRetry(KubeError):
+class KubeRetry(KubeError):  # noqa: N818 - a class of errors, named by its remedy
     """The same call may succeed later."""
 
 
@@ -54,7 +57,7 @@ class KubeThrottled(KubeRetry):
 class KubeUnauthorized(KubeRetry):
     """The credentials are not accepted; they are read again before the next call."""
 
-    cause = "forbidden"
+    cause: ClassVar[Cause] = "forbidden"
 
 
 class KubeUnavailable(KubeRetry):
@@ -65,50 +68,50 @@ class KubeAmbiguous(KubeRetry):
     """No answer came back: the call may have been carried out."""
 
 
-class KubeFinal(KubeError):
+class KubeFinal(KubeError):  # noqa: N818 - a class of errors, named by its remedy
     """The same call fails again until something else changes."""
 
 
 class KubeInvalid(KubeFinal):
     """The server does not accept the body."""
 
-    cause = "invalid"
+    cause: ClassVar[Cause] = "invalid"
 
 
 class KubeForbidden(KubeFinal):
     """RBAC, an admission rule or a terminating namespace refuses the call."""
 
-    cause = "forbidden"
+    cause: ClassVar[Cause] = "forbidden"
 
 
 class KubeQuota(KubeForbidden):
     """A ResourceQuota is used up."""
 
-    cause = "quota"
+    cause: ClassVar[Cause] = "quota"
 
 
 class KubeNotFound(KubeFinal):
     """No such object, or no such kind."""
 
-    cause = "not-found"
+    cause: ClassVar[Cause] = "not-found"
 
 
 class KubeExists(KubeFinal):
     """An object of that name exists."""
 
-    cause = "name-conflict"
+    cause: ClassVar[Cause] = "name-conflict"
 
 
 class KubeConflict(KubeFinal):
     """The object has moved on since it was read."""
 
-    cause = "conflict"
+    cause: ClassVar[Cause] = "conflict"
 
 
 class KubeExpired(KubeFinal):
     """The resourceVersion is too old: list again."""
 
-    cause = "conflict"
+    cause: ClassVar[Cause] = "conflict"
 
 
 TABLE: Mapping[int, type[KubeError]] = {
@@ -133,9 +136,9 @@ def error_from(status: int, body: bytes, retry_after: float | None = None) -> Ku
     said = _status_object(body)
     reason = str(said.get("reason", ""))
     message = str(said.get("message") or body[:MESSAGE_LIMIT].decode(errors="replace") or f"HTTP {status}")
-    return _class_of(status, reason, message, retry_after)(
-        message, status=status, reason=reason, retry_after=retry_after
-    )
+    about = str((said.get("details") or {}).get("name", ""))
+    kind = _class_of(status, reason, message, retry_after)
+    return kind(message, status=status, reason=reason, about=about, retry_after=retry_after)
 
 
 def _class_of(status: int, reason: str, message: str, retry_after: float | None) -> type[KubeError]:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -69,12 +70,13 @@ class EventRecorder:
                 await self._write(occurrence)
             except KubeError as error:
                 log.info("event-refused reason=%s error=%s", occurrence.reason, error)
+            finally:
+                self._queue.task_done()
 
     async def flush(self, seconds: float) -> None:
         """Write what is queued, for at most `seconds`."""
-        ends = time.monotonic() + seconds
-        while not self._queue.empty() and time.monotonic() < ends:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._queue.join(), seconds)
 
     async def _write(self, occurrence: Occurrence) -> None:
         known = self._known.get(occurrence.key)

@@ -128,4 +128,5 @@ class Informer:
 def back_off(failures: int) -> float:
     """Seconds to wait after so many failures in a row: doubling, capped, spread by a half."""
     least, most = BACK_OFF_SECONDS
-    return min(least * 2 ** min(failures, 10), most) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+    longest: float = min(least * 2.0 ** min(failures, 10), most)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load

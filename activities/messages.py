@@ -5,6 +5,8 @@ Additive only: fields get defaults, nothing is renamed. This module imports noth
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import Field
 
 from planning.wire import Decision, Memory, Outcome, Ref, Wire
@@ -41,6 +43,31 @@ class Outcomes(Wire):
     """One outcome a step, in order; shorter than the steps when one failed."""
 
     outcomes: list[Outcome] = Field(default_factory=list)
+
+
+class ObjectState(Ref):
+    """An object workflow's argument: the object, and what the run before remembers."""
+
+    memory: Memory = Field(default_factory=Memory)
+
+    @classmethod
+    def of(cls, ref: Ref, memory: Memory | None = None) -> ObjectState:
+        return cls(kind=ref.kind, namespace=ref.namespace, name=ref.name, uid=ref.uid, memory=memory or Memory())
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(kind=self.kind, namespace=self.namespace, name=self.name, uid=self.uid)
+
+
+class RolloutState(Wire):
+    """A rollout's argument, and all that it carries from one run to the next."""
+
+    ref: Ref
+    revision: str
+    number: int = 0
+    memory: Memory = Field(default_factory=Memory)
+    started_at: datetime | None = None
+    blocked: list[str] = Field(default_factory=list)
 
 
 class Edit(Wire):

@@ -19,7 +19,10 @@ class Metrics:
             registry=self.registry,
         )
         self.steps = Counter(
-            "brixflow_steps_total", "Steps carried out, by outcome.", ["kind", "step", "outcome"], registry=self.registry
+            "brixflow_steps_total",
+            "Steps carried out, by outcome.",
+            ["kind", "step", "outcome"],
+            registry=self.registry,
         )
         self.step_seconds = Histogram(
             "brixflow_step_seconds",

@@ -14,7 +14,7 @@ from planning.wire import Ref
 
 @dataclass(eq=False, slots=True)
 class Poll:
-    """One waiting call. `changed` is set by the cache; `over` once a newer poll or the end of the process replaces it."""
+    """One waiting call: `changed` is set by the cache, `over` once a newer poll or the process's end replaces it."""
 
     uid: str
     scope: str | None
@@ -78,6 +78,10 @@ class Polls:
         if uid in self._busy:
             return 0.0
         return time.monotonic() - max(self._tended.get(uid, 0.0), since)
+
+    def touch(self, uid: str) -> None:
+        """Count the object as looked after at this moment."""
+        self._tended[uid] = time.monotonic()
 
     def forget(self, uid: str) -> None:
         self._tended.pop(uid, None)

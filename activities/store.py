@@ -28,7 +28,7 @@ def controller_of(obj: Json) -> str:
 class Store:
     """All objects of `resource` that the informer has seen.
 
-    `changed` is called with the uid of a changed object and of its controller; `added` with each object not seen before.
+    `changed` is called with the uid of a changed object and of its controller, `added` with each object that is new.
     `seen` is the resourceVersion up to which everything is known; `relists` counts lists after the first.
     """
 
@@ -74,10 +74,9 @@ class Store:
             self.added(obj)
 
     def put_own(self, obj: Json) -> None:
-        """Take the answer to our own write: only for an object that is known, and without waking anybody."""
-        known = self._by_uid.get(obj["metadata"]["uid"])
-        if known is not None and version_number(known) < version_number(obj):
-            self._index(obj, known)
+        """Take the answer to our own write, ahead of the watch: only for an object known and not yet deleted."""
+        if obj["metadata"]["uid"] in self._by_uid:
+            self.put(obj)
 
     def remove(self, obj: Json) -> None:
         known = self._by_uid.pop(obj["metadata"]["uid"], None)

@@ -237,7 +237,8 @@ typedef struct {
     uint16_t pod_name_length;
     uint16_t address_length;
     uint16_t strategy_length;
-    uint8_t counted; /* bit 0: model, bit 1: pod; what brix_finish takes back */
+    uint8_t counted; /* bit 0: model, bit 1: pod; what finish takes back */
+    uint8_t view;    /* of the reader: where it was counted */
     char pod_name[BRIX_POD_NAME];
     char address[BRIX_ADDRESS];
     char strategy[BRIX_STRATEGY];

@@ -5,6 +5,8 @@ Run it directly for development, or through the cffi hook of setup.py.
 """
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from cffi import FFI
@@ -52,7 +54,4 @@ def describe() -> FFI:
 builder = describe()
 
 if __name__ == "__main__":
-    import os
-
-    os.chdir(ROOT)
-    builder.compile(tmpdir=str(ROOT), verbose=True)
+    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, check=True)

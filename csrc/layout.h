@@ -33,6 +33,7 @@
 #define BRIX_PINS 64u
 #define BRIX_REGIONS 16u
 #define BRIX_KEY 16u
+#define BRIX_READERS_LIMIT 64u /* a decision looks at every live slot */
 
 enum { BRIX_SEGMENT_LIVE = 1, BRIX_SEGMENT_SUPERSEDED = 2 };
 enum { BRIX_SLOT_FREE = 0, BRIX_SLOT_CLAIMED = 1 };

@@ -20,7 +20,7 @@ static inline int brix_text_is(brix_text a, brix_text b)
     return a.length == b.length && (a.length == 0 || memcmp(a.at, b.at, a.length) == 0);
 }
 
-static inline char brix_fold(char byte)
+static inline char brix_lower(char byte)
 {
     return byte >= 'A' && byte <= 'Z' ? (char)(byte + 32) : byte;
 }
@@ -31,7 +31,7 @@ static inline int brix_text_folds(brix_text a, brix_text b)
     if (a.length != b.length)
         return 0;
     for (size_t i = 0; i < a.length; i++)
-        if (brix_fold(a.at[i]) != brix_fold(b.at[i]))
+        if (brix_lower(a.at[i]) != brix_lower(b.at[i]))
             return 0;
     return 1;
 }

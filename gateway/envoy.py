@@ -44,7 +44,6 @@ class EnvoyValues:
     http: str
     access_log: Path
     listen_address: str = "0.0.0.0"  # noqa: S104 - it is the public endpoint
-    allow_mode_override: bool = True
     body_limit_bytes: int = BODY_LIMIT_BYTES
     max_connections: int = 20_000
     idle_timeout: timedelta = IDLE_TIMEOUT
@@ -59,7 +58,6 @@ def render(values: EnvoyValues) -> str:
         "listen_port": values.listen_port,
         "admin_port": values.admin_port,
         "access_log": str(values.access_log),
-        "allow_mode_override": values.allow_mode_override,
         "body_limit_bytes": values.body_limit_bytes,
         "max_connections": values.max_connections,
         "idle_timeout": _seconds(values.idle_timeout),
@@ -68,7 +66,9 @@ def render(values: EnvoyValues) -> str:
         "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
         "http_endpoints": [_endpoint(values.http)],
     }
-    return Template(TEMPLATE.read_text()).substitute({name: orjson.dumps(value).decode() for name, value in named.items()})
+    return Template(TEMPLATE.read_text()).substitute(
+        {name: orjson.dumps(value).decode() for name, value in named.items()}
+    )
 
 
 def _seconds(duration: timedelta) -> str:

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.errors import BuildError
 from local.settings import CHECKOUT
 
 CACHE = CHECKOUT / ".brixflow" / "cache"
@@ -22,10 +23,6 @@ SOURCES = CHECKOUT / "local" / "control_plane"
 LINES_OF_A_FAILURE = 15
 
 log = logging.getLogger(__name__)
-
-
-class BuildError(RuntimeError):
-    """A program could not be built. Final: the message says what to install or shows the compiler's words."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +101,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _toolchain(command: str) -> GoToolchain | None:
     try:
         answer = subprocess.run(
-            [command, "env", "GOVERSION"], capture_output=True, text=True, check=True, env=_go_environment(), timeout=30
+            [command, "env", "GOVERSION"], capture_output=True, text=True, check=True, env=go_environment(), timeout=30
         )
     except (OSError, subprocess.SubprocessError):
         return None
     return GoToolchain(command, _numbers(answer.stdout))
 
 
-def _go_environment() -> dict[str, str]:
+def go_environment() -> dict[str, str]:
+    """What every run of `go` gets: one toolchain, pinned modules, no C, paths that do not depend on the machine."""
     return {
         **os.environ,
         "CGO_ENABLED": "0",
@@ -129,7 +127,7 @@ def _linker_flags() -> str:
 
 
 def _source_hash(toolchain: GoToolchain) -> str:
-    digest = hashlib.sha256(f"{toolchain.label} {_linker_flags()} {_go_environment()['GOFLAGS']}".encode())
+    digest = hashlib.sha256(f"{toolchain.label} {_linker_flags()} {go_environment()['GOFLAGS']}".encode())
     for path in sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -140,9 +138,7 @@ def _compile(toolchain: GoToolchain, target: Path, build_log: Path) -> None:
     build_log.parent.mkdir(parents=True, exist_ok=True)
     command = [toolchain.command, "build", "-ldflags", _linker_flags(), "-o", str(target), "."]
     with build_log.open("wb") as output:
-        finished = subprocess.run(
-            command, cwd=SOURCES, env=_go_environment(), stdout=output, stderr=output, check=False
-        )
+        finished = subprocess.run(command, cwd=SOURCES, env=go_environment(), stdout=output, stderr=output, check=False)
     if finished.returncode != 0:
         target.unlink(missing_ok=True)
         tail = "\n".join(build_log.read_text(errors="replace").splitlines()[-LINES_OF_A_FAILURE:])

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from local.build import build_control_plane
-from local.kubeconfig import KubectlError, kubectl
+from local.errors import KubectlError, NotRunningError, SupervisorError
+from local.kubeconfig import kubectl
 from local.parts.control_plane import ControlPlaneFiles, control_plane, write_kubeconfigs
 from local.parts.temporal import temporal
 from local.pki import ensure_pki
 from local.settings import LocalSettings
-from local.supervisor.client import SupervisorClient, start_supervisor
+from local.supervisor.client import SupervisorClient, is_supervised, start_supervisor
 
 DEFAULT_ACCOUNT_SECONDS = 20.0
 
@@ -44,8 +46,10 @@ class ControlPlane:
         self.stop()
 
     def start(self) -> None:
-        """Raises BuildError or SupervisorError, with nothing left running."""
+        """Raises BuildError or SupervisorError, with nothing left running. A home serves one at a time."""
         home = self.settings.home
+        if is_supervised(home):
+            raise SupervisorError(f"a system runs in {home} already")
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         binary = build_control_plane(home / "logs" / "build.log")
         pki = ensure_pki(self.settings, datetime.now(UTC))
@@ -64,7 +68,8 @@ class ControlPlane:
     def stop(self) -> None:
         """End every process. The state stays in the home."""
         if self._supervisor:
-            self._supervisor.shutdown(_ignore)
+            with suppress(NotRunningError):
+                self._supervisor.shutdown(_ignore)
             self._supervisor = None
 
     @property

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from local.build import bin_directory
+from local.errors import KubectlError
 from local.pki import Pki, write_private
 
 TOKEN_HOURS = 24 * 365
 NAME = "brixflow"
-
-
-class KubectlError(RuntimeError):
-    """kubectl ended with an error; the message is what it said."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,16 @@ def ensure_token_kubeconfig(target: Path, admin: Path, account: ServiceAccount) 
     uses the file need not start again. Raises KubectlError if the account is missing.
     """
     cluster = _cluster_of(admin)
-    if target.exists() and _cluster_of(target) == cluster and _is_accepted(target, account):
+    identity = kubectl(
+        admin,
+        "get",
+        "serviceaccount",
+        account.name,
+        "--namespace",
+        account.namespace,
+        "--output=jsonpath={.metadata.uid}",
+    )
+    if target.exists() and _cluster_of(target) == cluster and _is_good(target, identity):
         return
     token = kubectl(
         admin, "create", "token", account.name, "--namespace", account.namespace, f"--duration={TOKEN_HOURS}h"
@@ -70,22 +76,27 @@ def ensure_token_kubeconfig(target: Path, admin: Path, account: ServiceAccount) 
     _write(target, cluster, {"token": token.strip()})
 
 
-def _is_accepted(kubeconfig: Path, account: ServiceAccount) -> bool:
+def _is_good(kubeconfig: Path, identity: str) -> bool:
+    """Whether the token is this very account's, less than half of its life has passed and the API server takes it."""
+    claims = _claims(kubeconfig)
+    if (
+        claims["kubernetes.io"]["serviceaccount"]["uid"] != identity
+        or time.time() > (claims["iat"] + claims["exp"]) / 2
+    ):
+        return False
     try:
-        answer = json.loads(kubectl(kubeconfig, "auth", "whoami", "--output", "json"))
+        kubectl(kubeconfig, "auth", "whoami")
     except KubectlError:
         return False
-    username: str = answer["status"]["userInfo"]["username"]
-    return username == f"system:serviceaccount:{account.namespace}:{account.name}" and _is_fresh(kubeconfig)
+    return True
 
 
-def _is_fresh(kubeconfig: Path) -> bool:
-    """Whether less than half of the token's life has passed, as the token itself says."""
+def _claims(kubeconfig: Path) -> dict[str, Any]:
+    """What the token says about itself."""
     token = json.loads(kubeconfig.read_text())["users"][0]["user"]["token"]
     payload = token.split(".")[1]
-    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    issued, expires = float(claims["iat"]), float(claims["exp"])
-    return time.time() < (issued + expires) / 2
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
 
 
 def _cluster_of(kubeconfig: Path) -> dict[str, Any]:

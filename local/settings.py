@@ -29,7 +29,7 @@ else in this room looks at the environment. A path may begin with `~`.
 | BRIXFLOW_EXTERNAL_KUBECONFIG | none | use this cluster instead of starting one |
 | BRIXFLOW_EXTERNAL_TEMPORAL | none | use the Temporal at this host:port instead of starting one |
 
-Only the standard library is imported here: the preflight reads settings before the virtual environment exists.
+Only the standard library is imported here, so that every command may read them at no cost.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from local.errors import SettingError
+
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-class SettingError(ValueError):
-    """A variable holds what it cannot mean. Final: somebody has to change it."""
+CLUSTER_PARTS = ("etcd", "api-server", "controller-manager", "scheduler", "node-agent")
+TEMPORAL_PARTS = ("temporal",)
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,14 @@ class LocalSettings:
         return {variable: str(value) for variable, value in values.items() if value is not None}
 
     def ports(self) -> Iterator[Port]:
-        """Every port of the system, external parts left out."""
+        """Every port that a part of this system listens on; parts that the user brings have none here."""
+        brought = {
+            *(CLUSTER_PARTS if self.external_kubeconfig else ()),
+            *(TEMPORAL_PARTS if self.external_temporal else ()),
+        }
         for entry in fields(self):
-            if part := entry.metadata["part"]:
+            part = entry.metadata["part"]
+            if part and part not in brought:
                 yield Port(entry.metadata["variable"], getattr(self, entry.name), part)
 
 

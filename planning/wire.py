@@ -43,6 +43,13 @@ class Target(Wire):
     resource_version: str = ""
 
 
+class RoleRevision(Wire):
+    """The revision that brought a role's pod template."""
+
+    number: int
+    name: str
+
+
 class AddFinalizer(Wire):
     type: Literal["add-finalizer"] = "add-finalizer"
     finalizer: str
@@ -54,13 +61,17 @@ class ReleaseFinalizer(Wire):
 
 
 class CreateRevision(Wire):
-    """Store the object's template as ControllerRevision `name` with number `revision`."""
+    """Store the object's template as ControllerRevision `name` with number `revision`.
+
+    `role_revisions`: for roles whose template an older revision brought already, that revision.
+    """
 
     type: Literal["create-revision"] = "create-revision"
     name: str
     revision: int
     hash: str
     digest: str
+    role_revisions: dict[str, RoleRevision] = Field(default_factory=dict)
 
 
 class RenumberRevision(Wire):

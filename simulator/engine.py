@@ -10,14 +10,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
-from simulator.errors import QueueFull
+from simulator.errors import QueueFullError
 from simulator.latency import LatencyModel, Pace, Work
 from simulator.reply import Reply
 from simulator.statistics import EngineStatistics
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def when(self) -> float: ...
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time in seconds and calls at a time; an event loop is one."""
+
+    def time(self) -> float: ...
+
+    def call_at(self, when: float, callback: Callable[[Sequence], None], sequence: Sequence, /) -> Timer: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +93,8 @@ class Sequence:
     """One prompt and the tokens that answer it. Only the engine changes it."""
 
     __slots__ = (
-        "admitted", "arrived", "batch", "draft", "finish_reason", "index", "inflight_at_start", "overload", "pace",
-        "timer", "visible",
+        "admitted", "arrived", "batch", "draft", "finish_reason", "index", "inflight_at_start", "pace", "timer",
+        "visible",
     )  # fmt: skip
 
     def __init__(self, draft: Draft, batch: Batch, index: int, arrived: float) -> None:
@@ -87,11 +104,10 @@ class Sequence:
         self.arrived = arrived
         self.admitted = arrived
         self.inflight_at_start = 0
-        self.overload = 0
         self.pace: Pace | None = None
         self.visible = 0
         self.finish_reason: str | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: Timer | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -101,12 +117,12 @@ class Sequence:
 class Engine:
     """Admits sequences, makes their tokens visible in time, and counts. Sleeps when it has nothing to do."""
 
-    def __init__(self, limits: EngineLimits, latency: LatencyModel, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limits: EngineLimits, latency: LatencyModel, clock: Clock) -> None:
         self.limits = limits
         self.statistics = EngineStatistics()
         self.most_inflight = 0
         self._latency = latency
-        self._loop = loop
+        self._clock = clock
         self._waiting: deque[Sequence] = deque()
         self._running: dict[Sequence, None] = {}
         self._reserved_blocks = 0
@@ -121,22 +137,26 @@ class Engine:
         return len(self._waiting)
 
     @property
+    def capacity(self) -> int:
+        return self._latency.capacity
+
+    @property
     def cache_usage(self) -> float:
         """Share of the KV blocks that hold tokens, 0 to 1."""
         tokens = (sequence.draft.prompt_tokens + sequence.visible for sequence in self._running)
         return sum(map(self.limits.blocks, tokens)) / self.limits.num_blocks
 
     def require_room(self, sequences: int) -> None:
-        """Raise QueueFull unless that many more sequences may enter."""
+        """Raise QueueFullError unless that many more sequences may enter."""
         free_slots = self.limits.max_num_seqs - self.running
         if self.waiting + sequences > self.limits.max_waiting + max(free_slots, 0):
             self.statistics.rejected += sequences
-            raise QueueFull(self.limits.max_waiting)
+            raise QueueFullError(self.limits.max_waiting)
 
     def submit(self, drafts: Iterable[Draft], *, streamed: bool) -> Batch:
         """Take sequences in and return their batch; they may be finished already when latency is zero."""
         batch = Batch(self, streamed=streamed)
-        now = self._loop.time()
+        now = self._clock.time()
         for draft in drafts:
             sequence = Sequence(draft, batch, self._submitted, now)
             self._submitted += 1
@@ -148,7 +168,7 @@ class Engine:
 
     def abort(self, sequence: Sequence) -> None:
         """End an unfinished sequence at once."""
-        now = self._loop.time()
+        now = self._clock.time()
         if sequence in self._running:
             self._show(sequence, now)
         else:
@@ -159,40 +179,38 @@ class Engine:
 
     def advance(self) -> None:
         """Bring counters up to date, for sequences that nobody watches token by token."""
-        now = self._loop.time()
+        now = self._clock.time()
         for sequence in tuple(self._running):
             self._show(sequence, now)
         self._admit(now)
 
     def generation_throughput(self) -> float:
-        return self.statistics.generation_throughput.rate(self._loop.time())
+        return self.statistics.generation_throughput.rate(self._clock.time())
 
     def prompt_throughput(self) -> float:
-        return self.statistics.prompt_throughput.rate(self._loop.time())
+        return self.statistics.prompt_throughput.rate(self._clock.time())
 
     def _admit(self, now: float) -> None:
         while self._waiting and self._fits(self._waiting[0]):
-            inflight = self.running + self.waiting
             sequence = self._waiting.popleft()
             self._running[sequence] = None
             self._reserved_blocks += self.limits.blocks(sequence.total_tokens)
-            self._start(sequence, inflight, now)
+            self._start(sequence, now)
 
     def _fits(self, sequence: Sequence) -> bool:
         needed = self._reserved_blocks + self.limits.blocks(sequence.total_tokens)
         return self.running < self.limits.max_num_seqs and needed <= self.limits.num_blocks
 
-    def _start(self, sequence: Sequence, inflight: int, now: float) -> None:
+    def _start(self, sequence: Sequence, now: float) -> None:
         work = Work(sequence.draft.prompt_tokens, len(sequence.draft.reply.pieces))
         sequence.admitted = now
-        sequence.inflight_at_start = inflight
-        sequence.overload = self._latency.overload(inflight)
-        sequence.pace = self._latency.pace(work, inflight, sequence.draft.random)
+        sequence.inflight_at_start = self.running
+        sequence.pace = self._latency.pace(work, self.running, sequence.draft.random)
         self._show(sequence, now)
 
     def _on_timer(self, sequence: Sequence) -> None:
         sequence.timer = None
-        now = self._loop.time()
+        now = self._clock.time()
         self._show(sequence, now)
         self._admit(now)
 
@@ -219,7 +237,7 @@ class Engine:
             if sequence.timer.when() == when:
                 return
             sequence.timer.cancel()
-        sequence.timer = self._loop.call_at(when, self._on_timer, sequence)
+        sequence.timer = self._clock.call_at(when, self._on_timer, sequence)
 
     def _count(self, sequence: Sequence, pace: Pace, visible: int, now: float) -> None:
         fresh = visible - sequence.visible

@@ -1,14 +1,15 @@
 """Every error that a client can see, in the shape in which vLLM sends it.
 
-ApiError                      an OpenAI error object under a status; final unless said otherwise
-├── InvalidFields             400, the body's structure or a type is wrong
-├── InvalidParameter          400, a value is outside what the engine takes
-├── ContextExceeded           400, prompt or output do not fit the model
-├── ModelNotFound             404
-├── Unauthorized              401
-├── QueueFull                 503, retry later
-└── InternalError             500
-RouteError                    404 or 405, a detail object, not an OpenAI error
+SimulatorError
+├── ApiError                      an OpenAI error object under a status; final unless said otherwise
+│   ├── InvalidFieldsError        400, the body's structure or a type is wrong
+│   ├── InvalidParameterError     400, a value is outside what the engine takes
+│   │   └── ContextExceededError  400, prompt or output do not fit the model
+│   ├── ModelNotFoundError        404
+│   ├── UnauthorizedError         401
+│   ├── QueueFullError            503, retry later
+│   └── InternalError             500
+└── RouteError                    404 or 405, a detail object, not an OpenAI error
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ApiError(SimulatorError):
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
-class InvalidFields(ApiError):
+class InvalidFieldsError(ApiError):
     """The body breaks its schema; the message has the form of a validation report with one entry."""
 
     kind = "Bad Request"
@@ -65,7 +66,7 @@ class InvalidFields(ApiError):
         super().__init__(f"1 validation error:\n  {entry!r}", location)
 
 
-class InvalidParameter(ApiError):
+class InvalidParameterError(ApiError):
     """A value of the right type that the engine refuses."""
 
     def __init__(self, message: str, param: str, value: object = None) -> None:
@@ -73,15 +74,15 @@ class InvalidParameter(ApiError):
         super().__init__(message + suffix, param)
 
 
-class ContextExceeded(InvalidParameter):
+class ContextExceededError(InvalidParameterError):
     """The prompt, or prompt and output together, are longer than the model's context."""
 
     def __init__(self, limit: int, prompt_tokens: int, output_tokens: int | None) -> None:
         opening = f"This model's maximum context length is {limit} tokens. However, "
         if output_tokens is None or prompt_tokens > limit:
             rest = (
-                f"your prompt contains at least {prompt_tokens} input tokens, which exceeds this limit even without any "
-                "output tokens. Please reduce the length of the input prompt."
+                f"your prompt contains at least {prompt_tokens} input tokens, which exceeds this limit even without "
+                "any output tokens. Please reduce the length of the input prompt."
             )
             super().__init__(opening + rest, "input_tokens", prompt_tokens)
         else:
@@ -89,7 +90,7 @@ class ContextExceeded(InvalidParameter):
             super().__init__(opening + rest, "max_tokens", output_tokens)
 
 
-class ModelNotFound(ApiError):
+class ModelNotFoundError(ApiError):
     """The request names a model that this engine does not serve."""
 
     status = 404
@@ -99,7 +100,7 @@ class ModelNotFound(ApiError):
         super().__init__(f"The model `{model}` does not exist. Valid aliases: {', '.join(served)}.", "model")
 
 
-class Unauthorized(ApiError):
+class UnauthorizedError(ApiError):
     """The bearer token is missing or wrong."""
 
     status = 401
@@ -117,7 +118,7 @@ class Unauthorized(ApiError):
         return {"www-authenticate": "Bearer"}
 
 
-class QueueFull(ApiError):
+class QueueFullError(ApiError):
     """The waiting queue is at its limit. The client may retry after a moment."""
 
     status = 503

@@ -10,30 +10,30 @@ import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from simulator.errors import InvalidFields
+from simulator.errors import InvalidFieldsError
 
 Body: TypeAlias = Mapping[str, object]
 
 
 def parse_body(raw: bytes) -> Body:
-    """Return the JSON object in `raw`. Raises InvalidFields."""
+    """Return the JSON object in `raw`. Raises InvalidFieldsError."""
     try:
         value = json.loads(raw)
     except json.JSONDecodeError as error:
-        raise InvalidFields("json_invalid", f"body.{error.pos}", "JSON decode error", {}, error.msg) from error
+        raise InvalidFieldsError("json_invalid", f"body.{error.pos}", "JSON decode error", {}, error.msg) from error
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         cause = "Not valid UTF-8" if isinstance(error, UnicodeDecodeError) else "Too large to read"
-        raise InvalidFields("json_invalid", "body.0", "JSON decode error", {}, cause) from error
+        raise InvalidFieldsError("json_invalid", "body.0", "JSON decode error", {}, cause) from error
     if not isinstance(value, dict):
-        raise InvalidFields("dict_type", "body", "Input should be a valid dictionary", value)
+        raise InvalidFieldsError("dict_type", "body", "Input should be a valid dictionary", value)
     return value
 
 
 def required(body: Body, name: str) -> object:
-    """Return a field that must be there and not null. Raises InvalidFields."""
+    """Return a field that must be there and not null. Raises InvalidFieldsError."""
     value = body.get(name)
     if value is None:
-        raise InvalidFields("missing", f"body.{name}", "Field required", body)
+        raise InvalidFieldsError("missing", f"body.{name}", "Field required", body)
     return value
 
 
@@ -49,9 +49,7 @@ def integer(body: Body, name: str) -> int | None:
         except ValueError as error:
             raise _wrong(name, "int_parsing", "integer, unable to parse string as an integer", value) from error
     if isinstance(value, float):
-        raise InvalidFields(
-            "int_from_float", f"body.{name}", "Input should be a valid integer, got a number with a fractional part", value
-        )
+        raise _wrong(name, "int_from_float", "integer, got a number with a fractional part", value)
     raise _wrong(name, "int_type", "integer", value)
 
 
@@ -81,21 +79,21 @@ def boolean(body: Body, name: str) -> bool:
 
 def string(value: object, location: str) -> str:
     if not isinstance(value, str):
-        raise InvalidFields("string_type", location, "Input should be a valid string", value)
+        raise InvalidFieldsError("string_type", location, "Input should be a valid string", value)
     return value
 
 
 def mapping(value: object, location: str) -> Body:
     if not isinstance(value, dict):
-        raise InvalidFields("dict_type", location, "Input should be a valid dictionary", value)
+        raise InvalidFieldsError("dict_type", location, "Input should be a valid dictionary", value)
     return value
 
 
 def array(value: object, location: str) -> list[object]:
     if not isinstance(value, list):
-        raise InvalidFields("list_type", location, "Input should be a valid list", value)
+        raise InvalidFieldsError("list_type", location, "Input should be a valid list", value)
     return value
 
 
-def _wrong(name: str, kind: str, expected: str, value: object) -> InvalidFields:
-    return InvalidFields(kind, f"body.{name}", f"Input should be a valid {expected}", value)
+def _wrong(name: str, kind: str, expected: str, value: object) -> InvalidFieldsError:
+    return InvalidFieldsError(kind, f"body.{name}", f"Input should be a valid {expected}", value)

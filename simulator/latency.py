@@ -51,12 +51,13 @@ class Pace:
 class LatencyModel(Protocol):
     """Anything that gives a pace to a piece of work."""
 
-    def pace(self, work: Work, inflight: int, random: Random) -> Pace:
-        """Return the pace of `work` when `inflight` sequences, itself included, are in the engine."""
+    @property
+    def capacity(self) -> int:
+        """Sequences that the engine serves at full speed."""
         ...
 
-    def overload(self, inflight: int) -> int:
-        """Return by how many sequences `inflight` exceeds what the engine serves at full speed."""
+    def pace(self, work: Work, inflight: int, random: Random, /) -> Pace:
+        """Return the pace of `work` when `inflight` sequences run, itself included."""
         ...
 
 
@@ -76,12 +77,9 @@ class CapacityAwareLatency:
     overload_penalty_seconds: float = 0.08
     jitter_seconds: float = 0.01
 
-    def overload(self, inflight: int) -> int:
-        return max(inflight - self.capacity, 0)
-
-    def pace(self, work: Work, inflight: int, random: Random) -> Pace:
+    def pace(self, work: Work, inflight: int, random: Random, /) -> Pace:
         prefill = work.prompt_tokens / 1000 * self.prefill_seconds_per_1k_tokens
-        penalty = self.overload(inflight) * self.overload_penalty_seconds
+        penalty = max(inflight - self.capacity, 0) * self.overload_penalty_seconds
         first = self.first_token_base_seconds + prefill + penalty
         decode = work.output_tokens * self.decode_seconds_per_token
         total = max(self.base_latency_seconds, first + decode + random.uniform(0, self.jitter_seconds))
@@ -92,13 +90,11 @@ class CapacityAwareLatency:
 class FixedLatency:
     """Every request takes the same time, whatever its size and the load."""
 
+    capacity: int = 1
     first_token_seconds: float = 0.03
     total_seconds: float = 0.2
 
-    def overload(self, inflight: int) -> int:  # noqa: ARG002 - the protocol's argument, without effect here
-        return 0
-
-    def pace(self, work: Work, inflight: int, random: Random) -> Pace:  # noqa: ARG002 - as above
+    def pace(self, work: Work, _inflight: int, _random: Random, /) -> Pace:
         return spread(min(self.first_token_seconds, self.total_seconds), self.total_seconds, work.output_tokens)
 
 

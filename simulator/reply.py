@@ -16,15 +16,13 @@ FinishReason = Literal["stop", "length"]
 SAMPLED_OUTPUT_TOKENS = (10, 500)
 """Range of the output length when the request sets none (the same as the AIBrix mock's)."""
 
-_WORDS = tuple(
-    " " + word
-    for word in (
-        "amber arch basin birch bridge brook canyon cedar cliff cloud coast copper coral crane delta dune ember falcon "
-        "fern field fjord flint forest garden glacier granite grove harbor hazel heron hill island ivory juniper "
-        "lagoon lantern larch ledge linen maple marble meadow mesa moss orchard otter pebble pine plain quartz rain "
-        "reed ridge river saffron sage shore silver slate spruce stone summit thicket valley willow"
-    ).split()
-)
+_VOCABULARY = """
+amber arch basin birch bridge brook canyon cedar cliff cloud coast copper coral crane delta dune ember falcon fern
+field fjord flint forest garden glacier granite grove harbor hazel heron hill island ivory juniper lagoon lantern
+larch ledge linen maple marble meadow mesa moss orchard otter pebble pine plain quartz rain reed ridge river saffron
+sage shore silver slate spruce stone summit thicket valley willow split
+"""
+_WORDS = tuple(f" {word}" for word in _VOCABULARY.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,9 @@ class Reply:
         return "".join(self.pieces)
 
 
-def plan_reply(*, pod: str, model: str, max_tokens: int | None, room: int, stop: Sequence[str], random: Random) -> Reply:
+def plan_reply(
+    *, pod: str, model: str, max_tokens: int | None, room: int, stop: Sequence[str], random: Random
+) -> Reply:
     """Return a reply of `max_tokens` tokens, or of a sampled natural length, never longer than `room` tokens."""
     wanted = random.randint(*SAMPLED_OUTPUT_TOKENS) if max_tokens is None else max_tokens
     length = min(wanted, room)

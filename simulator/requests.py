@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator import fields
-from simulator.errors import InvalidFields, InvalidParameter
+from simulator.errors import InvalidFieldsError, InvalidParameterError
 from simulator.fields import Body
 from simulator.tokens import LARGEST_TOKEN_ID, Message, Tokenizer, render_chat
 
@@ -37,20 +37,20 @@ class CompletionRequest:
 
 
 def read_chat(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
-    """Return the request in a chat body. Raises InvalidFields or InvalidParameter."""
+    """Return the request in a chat body. Raises InvalidFieldsError or InvalidParameterError."""
     messages = fields.array(fields.required(body, "messages"), "body.messages")
     if not messages:
-        raise InvalidParameter("messages must not be empty", "messages")
+        raise InvalidParameterError("messages must not be empty", "messages")
     prompt = render_chat(_message(value, f"body.messages.{index}") for index, value in enumerate(messages))
     limit = fields.integer(body, "max_completion_tokens")
     return _request(body, "messages", (tokenizer.encode(prompt),), limit)
 
 
 def read_completion(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
-    """Return the request in a text completion body. Raises InvalidFields or InvalidParameter."""
+    """Return the request in a text completion body. Raises InvalidFieldsError or InvalidParameterError."""
     prompts = _prompts(fields.required(body, "prompt"), tokenizer)
     if not prompts or len(prompts) > MOST_PROMPTS or not all(prompts):
-        raise InvalidParameter(f"prompt must hold 1 to {MOST_PROMPTS} prompts, none of them empty", "prompt")
+        raise InvalidParameterError(f"prompt must hold 1 to {MOST_PROMPTS} prompts, none of them empty", "prompt")
     return _request(body, "prompt", prompts, None)
 
 
@@ -73,7 +73,7 @@ def _request(body: Body, source: str, prompts: tuple[list[int], ...], limit: int
 def _model(body: Body, source: str) -> str:
     model = body.get("model")
     if model is None or model == "":
-        raise InvalidParameter(f"'{source}' and 'model' are required parameters", "model")
+        raise InvalidParameterError(f"'{source}' and 'model' are required parameters", "model")
     return fields.string(model, "body.model")
 
 
@@ -82,7 +82,7 @@ def _shape(body: Body) -> StreamShape:
     given = body.get("stream_options")
     options = {} if given is None else fields.mapping(given, "body.stream_options")
     if given is not None and not streamed:
-        raise InvalidParameter("Stream options can only be defined when `stream=True`.", "stream_options")
+        raise InvalidParameterError("Stream options can only be defined when `stream=True`.", "stream_options")
     include = fields.boolean(options, "include_usage")
     every = include and fields.boolean(options, "continuous_usage_stats")
     return StreamShape(streamed=streamed, include_usage=include, usage_in_every_chunk=every)
@@ -92,23 +92,23 @@ def _check_sampling(body: Body) -> None:
     temperature = fields.number(body, "temperature")
     if temperature is not None and not temperature >= 0:
         message = f"temperature must be non-negative, got {temperature}."
-        raise InvalidParameter(message, "temperature", temperature)
+        raise InvalidParameterError(message, "temperature", temperature)
     top_p = fields.number(body, "top_p")
     if top_p is not None and not 0 < top_p <= 1:
-        raise InvalidParameter(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
+        raise InvalidParameterError(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
 
 
 def _positive(name: str, value: int | None) -> int | None:
     if value is not None and value < 1:
-        raise InvalidParameter(f"{name} must be at least 1, got {value}.", name, value)
+        raise InvalidParameterError(f"{name} must be at least 1, got {value}.", name, value)
     return value
 
 
 def _between(name: str, value: int, least: int, most: int) -> int:
     if value < least:
-        raise InvalidParameter(f"{name} must be at least {least}, got {value}.", name, value)
+        raise InvalidParameterError(f"{name} must be at least {least}, got {value}.", name, value)
     if value > most:
-        raise InvalidParameter(f"{name} must be at most {most}, got {value}.", name, value)
+        raise InvalidParameterError(f"{name} must be at most {most}, got {value}.", name, value)
     return value
 
 
@@ -118,7 +118,7 @@ def _stop(value: object) -> tuple[str, ...]:
         return ()
     given = [value] if isinstance(value, str) else fields.array(value, "body.stop")
     if len(given) > MOST_STOP_STRINGS:
-        raise InvalidParameter(f"stop takes at most {MOST_STOP_STRINGS} strings", "stop", len(given))
+        raise InvalidParameterError(f"stop takes at most {MOST_STOP_STRINGS} strings", "stop", len(given))
     strings = [fields.string(item, f"body.stop.{index}") for index, item in enumerate(given)]
     return tuple(text for text in strings if text)
 
@@ -126,7 +126,7 @@ def _stop(value: object) -> tuple[str, ...]:
 def _message(value: object, location: str) -> Message:
     message = fields.mapping(value, location)
     if "role" not in message:
-        raise InvalidFields("missing", f"{location}.role", "Field required", message)
+        raise InvalidFieldsError("missing", f"{location}.role", "Field required", message)
     role = fields.string(message["role"], f"{location}.role")
     return Message(role, _content(message.get("content"), f"{location}.content"))
 
@@ -166,7 +166,7 @@ def _prompt(value: object, location: str, tokenizer: Tokenizer) -> list[int]:
 def _tokens(values: list[object], location: str) -> list[int]:
     tokens = [value for value in values if isinstance(value, int) and _is_token(value)]
     if len(tokens) != len(values):
-        raise InvalidFields("int_type", location, "Input should be a list of token ids", values)
+        raise InvalidFieldsError("int_type", location, "Input should be a list of token ids", values)
     return tokens
 
 

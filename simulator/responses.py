@@ -129,7 +129,8 @@ class TextDialect:
     def trailer(self) -> Json:
         return {}
 
-    def opening(self, index: int) -> Json | None:  # noqa: ARG002 - text streams open with their first token
+    def opening(self, _index: int) -> Json | None:
+        """Return nothing: a text stream opens with its first token."""
         return None
 
     def piece(self, index: int, text: str) -> Json:
@@ -184,6 +185,14 @@ def chunk(dialect: Dialect, envelope: Envelope, choices: list[Json]) -> Json:
         "model": envelope.model,
         "choices": choices,
     }
+
+
+def opening_chunk(dialect: Dialect, envelope: Envelope, place: int) -> Json | None:
+    """Return the chunk that comes before a sequence's first token, or None where the dialect has none."""
+    opening = dialect.opening(place)
+    if opening is None:
+        return None
+    return {**chunk(dialect, envelope, [opening]), "prompt_token_ids": None, "prompt_text": None}
 
 
 def usage_chunk(dialect: Dialect, envelope: Envelope, usage: Usage) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import aclosing
 
 from simulator.wire import LAST_CHUNK, Request, RequestParser, Response, Stream, WireError, framed, response_head
 
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._server.connected(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it broke does not matter
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._server.disconnected(self)
         self._writable.set()
         if self._task is not None:
@@ -109,6 +109,8 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
         try:
             self._parser.feed(data)
             if self._task is None:
@@ -163,23 +165,19 @@ class Connection(asyncio.Protocol):
 
     async def _write_stream(self, answer: Stream, *, keep_alive: bool, chunked: bool) -> None:
         headers = {**answer.headers, "transfer-encoding": "chunked"} if chunked else answer.headers
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(_close, answer)
+        async with aclosing(answer.pieces) as pieces:
             self._transport.write(response_head(answer.status, headers, keep_alive=keep_alive))
-            async for piece in answer.pieces:
+            async for piece in pieces:
                 self._transport.write(framed(piece) if chunked else piece)
                 await self._writable.wait()
         if chunked:
             self._transport.write(LAST_CHUNK)
 
     def _refuse(self, error: WireError) -> None:
+        if self._task is not None:
+            self._transport.abort()
+            return
         body = b'{"detail":"%b"}' % str(error).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         self._transport.write(response_head(error.status, headers, keep_alive=False) + body)
         self._transport.close()
-
-
-async def _close(answer: Stream) -> None:
-    close = getattr(answer.pieces, "aclose", None)
-    if close is not None:
-        await close()

@@ -7,7 +7,7 @@ pipelining, Expect) and refuses the rest.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -15,6 +15,8 @@ HEAD_LIMIT_BYTES = 64 * 1024
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 
 _HEAD_END = b"\r\n\r\n"
+_CONTROLS = frozenset("\r\n\0")
+"""What no header may hold, since some headers are echoed."""
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -49,9 +51,9 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer whose body comes piece by piece; closing the iterator early means that nobody reads it."""
+    """An answer whose body comes piece by piece; closing the generator early means that nobody reads it."""
 
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes, None]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -182,9 +184,8 @@ def parse_head(lines: list[str], body_start: int) -> _Head:
     if len(parts) != 3 or parts[2] not in {"HTTP/1.1", "HTTP/1.0"} or not parts[0].isalpha():
         raise WireError(400, "The request line is malformed")
     headers = _parse_headers(lines[1:])
-    connection = headers.get("connection", "").lower()
     modern = parts[2] == "HTTP/1.1"
-    keep_alive = "close" not in connection if modern else "keep-alive" in connection
+    keep_alive = modern and "close" not in headers.get("connection", "").lower()
     path = parts[1].partition("?")[0]
     return _Head(parts[0], path, headers, keep_alive, modern, body_start, _body_length(headers))
 
@@ -193,7 +194,7 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
+        if not colon or not name or name != name.strip() or _CONTROLS.intersection(line):
             raise WireError(400, "A header line is malformed")
         name, value = name.lower(), value.strip()
         if name in headers:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+DEFAULT_POD_RANGE = IPv4Network("10.86.0.0/16")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -41,7 +42,7 @@ class NodeSettings:
     client_ca: Path
     name: str = "brixflow-local"
     port: int = 10250
-    pod_range: IPv4Network = IPv4Network("10.86.0.0/16")
+    pod_range: IPv4Network = DEFAULT_POD_RANGE
     bridge: str = "brix0"
     api_server_port: int = 16443
     gpus: int = 8

@@ -111,10 +111,10 @@ class Connection:
     async def receive(self) -> tuple[str, list[int]]:
         """The next packet and the descriptors it carries; an empty text at the end."""
         loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._socket, lambda: ready.done() or ready.set_result(None))
+        ready = asyncio.Event()
+        loop.add_reader(self._socket, ready.set)
         try:
-            await ready
+            await ready.wait()
         finally:
             loop.remove_reader(self._socket)
         try:
@@ -205,7 +205,8 @@ async def launch_shim(program: Path, directory: Path, hostname: str, network: Ne
     if network:
         words += [network.bridge, network.veth, network.address, str(network.prefix), network.gateway]
     nowhere = asyncio.subprocess.DEVNULL
-    launcher = await asyncio.create_subprocess_exec(*words, stdin=nowhere, stdout=nowhere, stderr=asyncio.subprocess.PIPE)
+    pipe = asyncio.subprocess.PIPE
+    launcher = await asyncio.create_subprocess_exec(*words, stdin=nowhere, stdout=nowhere, stderr=pipe)
     _, errors = await launcher.communicate()
     if launcher.returncode:
         raise ShimError(errors.decode(errors="replace").strip() or "the shim did not start")
@@ -254,8 +255,8 @@ class Shim:
             os.close(memory)
         return Execution(connection, received[0] if received else None)
 
-    async def events(self) -> AsyncIterator[ProcessEvent]:
-        """All events so far, then each as it happens; ends with the shim."""
+    async def events(self) -> AsyncIterator[ProcessEvent | None]:
+        """All events so far, then None, then each as it happens; ends with the shim."""
         connection = Connection(self.directory)
         try:
             await connection.ask("watch")
@@ -263,6 +264,7 @@ class Shim:
             for event in read_events(self.directory):
                 last = event.sequence
                 yield event
+            yield None
             while True:
                 text, _ = await connection.receive()
                 if not text:

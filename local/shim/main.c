@@ -112,6 +112,7 @@ static int first_process(int listener, int word) {
 static int launch(const char *directory, const char *hostname, const struct shim_network *network) {
     int pair[2];
     umask(022);
+    close_range(3, ~0U, 0); /* what the agent's runtime left open would stay open for the pod's life */
     if (chdir(directory) < 0) return complain(directory, -errno);
     int lock = take_lock();
     if (lock < 0) return complain("lock", lock);

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -14,22 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from local.errors import NotRunningError, SupervisorError
 from local.supervisor.logs import last_lines, log_path, opened_log
 from local.supervisor.part import Part
 
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 START_SECONDS = 15.0
+END_SECONDS = 10.0
 
 Report = Callable[[dict[str, Any]], None]
-
-
-class SupervisorError(RuntimeError):
-    """The supervisor refused a request, or ended; the message is for people."""
-
-
-class NotRunningError(SupervisorError):
-    """No supervisor runs for this home."""
 
 
 @contextmanager
@@ -71,41 +67,49 @@ class SupervisorClient:
         parts: list[dict[str, Any]] = self._ask({"do": "status"})["parts"]
         return parts
 
-    def by_hand(self, verb: str, part: str, hold_seconds: float = 0.0) -> None:
-        """`start`, `stop`, `restart` or `kill` one part."""
-        self._ask({"do": verb, "part": part, "hold_seconds": hold_seconds})
+    def by_hand(self, verb: str, part: str, **more: Any) -> None:
+        """`start`, `stop`, `restart` (with `set={...}`: variables) or `kill` (with `hold_seconds=...`) one part."""
+        self._ask({"do": verb, "part": part, **more})
 
     def shutdown(self, report: Report) -> None:
         """End every part and the supervisor; return when it is gone."""
-        self._ask({"do": "shutdown"}, report)
-        deadline = time.monotonic() + START_SECONDS
-        while is_supervised(self._home):
-            if time.monotonic() > deadline:
-                raise SupervisorError("the supervisor does not end")
-            time.sleep(0.02)
+        with self._connected() as connection:
+            pidfd = os.pidfd_open(_peer(connection))
+            try:
+                self._converse(connection, {"do": "shutdown"}, report)
+                ended, _, _ = select.select([pidfd], [], [], END_SECONDS)
+            finally:
+                os.close(pidfd)
+        if not ended:
+            raise SupervisorError("the supervisor does not end")
 
     def _ask(self, request: dict[str, Any], report: Report | None = None) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX) as connection:
-            self._connect(connection)
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            for line in connection.makefile("rb"):
-                answer: dict[str, Any] = json.loads(line)
-                if "error" in answer:
-                    raise SupervisorError(answer["error"])
-                if "ok" in answer:
-                    return answer
-                if report:
-                    report(answer)
+        with self._connected() as connection:
+            return self._converse(connection, request, report)
+
+    def _converse(self, connection: socket.socket, request: dict[str, Any], report: Report | None) -> dict[str, Any]:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        for line in connection.makefile("rb"):
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise SupervisorError(answer["error"])
+            if "ok" in answer:
+                return answer
+            if report:
+                report(answer)
         raise SupervisorError(
             f"the supervisor ended before it answered (its log: {log_path(self._home, 'supervisor')})"
         )
 
-    def _connect(self, connection: socket.socket) -> None:
-        try:
-            with reachable_socket(self._home) as path:
-                connection.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunningError(f"nothing runs under {self._home}: `brixflow up` starts it") from None
+    @contextmanager
+    def _connected(self) -> Iterator[socket.socket]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                with reachable_socket(self._home) as path:
+                    connection.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                raise NotRunningError(f"nothing runs under {self._home}: `brixflow up` starts it") from None
+            yield connection
 
 
 def start_supervisor(home: Path, parent: int | None = None) -> SupervisorClient:
@@ -141,3 +145,9 @@ def _wait_for_socket(home: Path, child: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def _peer(connection: socket.socket) -> int:
+    """The process id at the other end."""
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)

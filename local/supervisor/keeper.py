@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from local.supervisor.logs import opened_log
@@ -87,6 +89,7 @@ class Keeper:
     def __init__(self, home: Path, part: Part, back_off: BackOff) -> None:
         self.part = part
         self.state: State = Stopped()
+        self._wanted = part
         self.restarts = 0
         self._home = home
         self._back_off = back_off
@@ -123,10 +126,22 @@ class Keeper:
                 await state.process.end(self.part.stop_seconds)
             self._record_file.unlink(missing_ok=True)
 
-    async def restart(self, part: Part | None = None) -> None:
-        """Stop, then start, with another description if one is given."""
+    def describe(self, part: Part) -> None:
+        """From the next restart on, run as described."""
+        self._wanted = part
+        if not isinstance(self.state, Running):
+            self.part = part
+
+    def runs_as(self, part: Part) -> bool:
+        return self.part.fingerprint == part.fingerprint
+
+    async def restart(self, variables: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Stop, then start as described, with these variables on top until the restart after this one."""
         await self.stop()
-        self.part = part or self.part
+        self.part = self._wanted
+        if variables:
+            environment = {**self.part.environment, **variables}
+            self.part = replace(self.part, environment=environment, fingerprint=f"{self.part.fingerprint} by hand")
         await self.start()
 
     async def kill(self, hold_seconds: float) -> None:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+LARGE_FILE_BYTES = 4 * 1024 * 1024
+
 
 class PartError(ValueError):
     """A description that cannot be run. Final."""
@@ -59,12 +61,25 @@ class Part:
 
 
 def fingerprint_of(command: Iterable[str], environment: dict[str, str], files: Iterable[Path]) -> str:
-    """A hash of a command, its environment and the content of files; folders count with their Python files."""
+    """A hash of a command, its environment and the content of files; folders count with their Python files.
+
+    A file that is not there counts as such; of a large one (a binary) size and time stand for the content.
+    """
     digest = hashlib.sha256(json.dumps([list(command), sorted(environment.items())]).encode())
     for path in sorted(files):
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"\0{source}\0".encode() + source.read_bytes())
+            digest.update(f"\0{source}\0".encode() + _content_mark(source))
     return digest.hexdigest()[:16]
+
+
+def _content_mark(path: Path) -> bytes:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return b"missing"
+    if status.st_size > LARGE_FILE_BYTES:
+        return f"{status.st_size} {status.st_mtime_ns}".encode()
+    return path.read_bytes()
 
 
 def generations(parts: Iterable[Part]) -> list[list[Part]]:

@@ -57,8 +57,16 @@ def identify(pid: int) -> Identity | None:
 
 def resident_bytes(session: int) -> int:
     """Memory of all processes of a session. Shared pages are divided among those that share them."""
-    members = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
-    return sum(_proportional_bytes(pid) for pid in members if (stat := _stat(pid)) and stat.session == session)
+    return sum(_proportional_bytes(pid) for pid in _members(session))
+
+
+def end_orphans(leader: Identity) -> None:
+    """Kill what is left of the session of a process that has ended. A number that changed hands is left alone."""
+    stat = _stat(leader.pid)
+    is_ours = stat is None or (stat.started_ticks == leader.started_ticks and not stat.runs)
+    for pid in _members(leader.pid) if is_ours and leader.boot == boot() else []:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Process:
@@ -152,6 +160,11 @@ def _stat(pid: int) -> _Stat | None:
         return None
     fields = text[text.rindex(")") + 2 :].split()
     return _Stat(state=fields[0], session=int(fields[3]), started_ticks=int(fields[19]))
+
+
+def _members(session: int) -> list[int]:
+    pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
+    return [pid for pid in pids if (stat := _stat(pid)) and stat.session == session]
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -8,7 +8,8 @@ last by `{"ok": true, ...}` or `{"error": "..."}`.
 | `{"do": "ensure", "parts": [...]}` | starts what is missing, restarts what changed, waits until all are healthy |
 | `{"do": "retain", "names": [...]}` | stops and forgets every other part |
 | `{"do": "status"}` | tells state and health of each part |
-| `{"do": "start" / "stop" / "restart", "part": name}` | the same by hand |
+| `{"do": "start" / "stop", "part": name}` | the same by hand |
+| `{"do": "restart", "part": name, "set": {...}}` | also by hand; with variables that count until the next restart |
 | `{"do": "kill", "part": name, "hold_seconds": n}` | SIGKILL, and no start before the hold is over |
 | `{"do": "shutdown"}` | stops all in reverse order, runs their teardowns, ends the supervisor |
 """
@@ -27,7 +28,7 @@ from local.supervisor.health import Healthy, Unhealthy, examine
 from local.supervisor.keeper import BackOff, Keeper, Record, Running, Waiting, record_directory
 from local.supervisor.logs import log_path, rotate
 from local.supervisor.part import Part, generations
-from local.supervisor.process import resident_bytes
+from local.supervisor.process import end_orphans, resident_bytes
 
 FIRST_CHECK_SECONDS = 0.05
 LONGEST_CHECK_SECONDS = 0.5
@@ -60,6 +61,8 @@ class Supervisor:
             if record and (keeper := Keeper.adopt(self._home, record, self._back_off)):
                 self._keepers[record.part.name] = keeper
             else:
+                if record:
+                    end_orphans(record.identity)
                 path.unlink()
 
     async def handle(self, request: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -81,6 +84,7 @@ class Supervisor:
 
     async def ensure(self, parts: list[Part], report: Report) -> None:
         """Have these parts running as described and healthy. Raises RequestError when one does not become so."""
+        ordered = list(chain.from_iterable(generations(parts)))
         started: dict[str, asyncio.Task[None]] = {}
 
         async def ensure_after_its_needs(part: Part) -> None:
@@ -89,7 +93,7 @@ class Supervisor:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for part in chain.from_iterable(generations(parts)):
+                for part in ordered:
                     started[part.name] = group.create_task(ensure_after_its_needs(part))
         except* RequestError as errors:
             raise errors.exceptions[0] from None
@@ -105,7 +109,7 @@ class Supervisor:
     async def rotate_logs(self) -> None:
         """Keep log files bounded; runs until cancelled."""
         while True:
-            for path in [log_path(self._home, name) for name in (*self._keepers, "supervisor")]:
+            for path in (self._home / "logs").glob("*.log"):
                 await asyncio.to_thread(rotate, path)
             await asyncio.sleep(ROTATION_SECONDS)
 
@@ -116,9 +120,9 @@ class Supervisor:
             keeper = self._keepers[part.name] = Keeper(self._home, part, self._back_off)
         event = _needed_event(keeper, part)
         report({"event": event, "part": part.name})
+        keeper.describe(part)
         if event == "changed":
-            await keeper.restart(part)
-        keeper.part = part
+            await keeper.restart()
         await keeper.start()
         await self._wait_until_healthy(keeper)
         report({"event": "ready", "part": part.name, "seconds": time.monotonic() - began})
@@ -153,7 +157,7 @@ class Supervisor:
             case "stop":
                 await keeper.stop()
             case "restart":
-                await keeper.restart()
+                await keeper.restart({str(key): str(value) for key, value in request.get("set", {}).items()})
                 await self._wait_until_healthy(keeper)
             case "kill":
                 await keeper.kill(float(request.get("hold_seconds", 0.0)))
@@ -206,4 +210,4 @@ class Supervisor:
 def _needed_event(keeper: Keeper, part: Part) -> str:
     if not isinstance(keeper.state, Running):
         return "starting"
-    return "unchanged" if keeper.part.fingerprint == part.fingerprint else "changed"
+    return "unchanged" if keeper.runs_as(part) else "changed"

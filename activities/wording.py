@@ -1,0 +1,88 @@
+"""The words for a step: one readable line for summaries, Events and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crds import labels
+from planning.wire import Decision
+
+SUMMARY_BYTES = 400
+"""Temporal's limit is in bytes: a longer summary jams the workflow task."""
+
+EVENT_REASONS: Mapping[str, str] = {
+    "create-rolesets": labels.EVENT_ROLESETS_CREATED,
+    "update-rolesets": labels.EVENT_ROLESETS_UPDATED,
+    "delete-rolesets": labels.EVENT_ROLESETS_DELETED,
+    "create-pods": labels.EVENT_PODS_CREATED,
+    "delete-pods": labels.EVENT_PODS_DELETED,
+    "apply-service": labels.EVENT_SERVICE_SYNCED,
+}
+"""Reason of the Event that tells of a step's success."""
+STEP_EVENTS = frozenset(EVENT_REASONS.values())
+
+
+def cut_bytes(text: str, limit: int = SUMMARY_BYTES) -> str:
+    """The longest start of `text` that is at most `limit` bytes in UTF-8, marked when something was cut."""
+    raw = text.encode()
+    if len(raw) <= limit:
+        return text
+    return raw[: limit - 3].decode(errors="ignore") + "…"
+
+
+def step_line(step: Any) -> str:
+    """What the step does, with numbers: `create 2 RoleSets at llama-7f3c (surge 1)`."""
+    note = getattr(step, "note", "")
+    return f"{_action(step)}{f' ({note})' if note else ''}"
+
+
+def decision_line(decision: Decision) -> str:
+    """All steps of a decision, or its reason when it has none."""
+    return cut_bytes("; ".join(step_line(step) for step in decision.steps) or decision.reason)
+
+
+def _action(step: Any) -> str:
+    match step.type:
+        case "create-rolesets":
+            return f"create {_count(step.indexes, 'RoleSet')} at {step.revision}"
+        case "update-rolesets":
+            return f"update {_count(step.targets, 'RoleSet')} to {step.revision}"
+        case "delete-rolesets":
+            return f"delete {_count(step.targets, 'RoleSet')}"
+        case "create-pods":
+            return f"create {_pods(step.count or len(step.slots))} of {step.role}"
+        case "delete-pods":
+            return f"delete {_pods(len(step.targets))} of {step.role}"
+        case "delete-revisions":
+            return f"delete {_count(step.targets, 'revision')}"
+        case _:
+            return _other(step)
+
+
+def _other(step: Any) -> str:
+    match step.type:
+        case "create-revision":
+            return f"store revision {step.revision} as {step.name}"
+        case "renumber-revision":
+            return f"raise revision {step.target.name} to {step.revision}"
+        case "apply-service":
+            return f"apply Service {step.name}"
+        case "add-finalizer" | "release-finalizer":
+            return str(step.type).replace("-", " ")
+        case "start-rollout":
+            return f"start rollout of {step.revision}"
+        case "close-rollout":
+            return f"close rollout: {step.result}"
+        case "close-object":
+            return "close: the object is gone"
+        case _:
+            return f"unknown step {step.type}"
+
+
+def _count(items: Sequence[Any], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _pods(count: int) -> str:
+    return f"{count} pod{'' if count == 1 else 's'}"

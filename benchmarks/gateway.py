@@ -1,0 +1,285 @@
+"""Requests per second through Envoy alone and through Envoy with the gateway, in the same run, and their ratio.
+
+    python -m benchmarks.gateway [--rounds 3] [--seconds 8] [--body-kb 1]
+
+wrk with 32 connections asks eight nginx servers with a fixed answer. Both fronts render the shipped Envoy
+configuration; the one called "alone" lacks the ext_proc filter and spreads over a static cluster. Sides alternate
+within a round, so that a noisy machine hits both. Needs `wrk` and `nginx` (Debian packages `wrk` and `nginx-light`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.figure import Figure, machine
+from csrc.binding import Pod, SegmentWriter, Settings
+from gateway.envoy import EnvoyValues, render
+from gateway.settings import GatewaySettings
+
+ENGINES = 8
+CONNECTIONS = 32
+WARM_UP_SECONDS = 2
+MODEL = "bench"
+RATIO_TARGET = 0.10
+ENVOY = Path(sys.executable).parent / "envoy"
+ANSWER = json.dumps({
+    "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL,
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "a fixed answer"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 200, "completion_tokens": 8, "total_tokens": 208},
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What wrk saw in one run."""
+
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+
+def missing_programs() -> list[str]:
+    """What has to be installed first."""
+    programs = {"wrk": shutil.which("wrk"), "nginx": shutil.which("nginx"), "envoy": ENVOY.exists()}
+    return [name for name, found in programs.items() if not found]
+
+
+def figures(rounds: int = 3, seconds: int = 8, body_kb: int = 1) -> list[Figure]:
+    """Medians over `rounds` of both fronts, and the ratio of their requests per second."""
+    if missing := missing_programs():
+        raise SystemExit(f"missing: {', '.join(missing)} (apt-get install wrk nginx-light)")
+    runs: dict[str, list[Run]] = {"alone": [], "gateway": []}
+    with tempfile.TemporaryDirectory(prefix="brixbench-") as folder, fronts(Path(folder)) as ports:
+        script = write_script(Path(folder), body_kb)
+        for port in ports.values():
+            ask(port, script, WARM_UP_SECONDS)
+        for _ in range(rounds):
+            for name, port in ports.items():
+                runs[name].append(ask(port, script, seconds))
+    target = f">= {RATIO_TARGET:.2f}" if body_kb == 1 else ""
+    return [
+        *medians(f"envoy alone, {body_kb} KB", runs["alone"]),
+        *medians(f"envoy with gateway, {body_kb} KB", runs["gateway"]),
+        Figure(f"gateway over envoy alone, {body_kb} KB", ratio(runs), "", target),
+    ]
+
+
+def medians(name: str, runs: list[Run]) -> list[Figure]:
+    """Medians of one front."""
+    return [
+        Figure(f"{name}: requests", statistics.median(run.requests_per_second for run in runs), "1/s"),
+        Figure(f"{name}: p50", statistics.median(run.p50_ms for run in runs), "ms"),
+        Figure(f"{name}: p99", statistics.median(run.p99_ms for run in runs), "ms"),
+        Figure(f"{name}: failed", sum(run.failed for run in runs), "", "0"),
+    ]
+
+
+def ratio(runs: dict[str, list[Run]]) -> float:
+    """Median over the rounds of gateway over alone: neighbours in time are compared."""
+    pairs = zip(runs["gateway"], runs["alone"], strict=True)
+    return statistics.median(ours.requests_per_second / bare.requests_per_second for ours, bare in pairs)
+
+
+@contextlib.contextmanager
+def fronts(folder: Path) -> Iterator[dict[str, int]]:
+    """Both Envoys with everything behind them; the port of each."""
+    engines = [free_port() for _ in range(ENGINES)]
+    settings = GatewaySettings.from_environment({"BRIXFLOW_SEGMENT_PATH": str(folder / "segment")})
+    environment = os.environ | {
+        "BRIXFLOW_SEGMENT_PATH": str(settings.segment_path),
+        "BRIXFLOW_EXT_PROC_ADDRESS": f"127.0.0.1:{free_port()}",
+    }
+    with contextlib.ExitStack() as stack, SegmentWriter.open(settings.segment_path) as writer:
+        writer.publish({MODEL: pods(engines)}, Settings(default_strategy="least-request"))
+        run(stack, folder, "nginx", "nginx", "-c", str(write_nginx(folder, engines)))
+        for index in range(settings.processes):
+            run(
+                stack,
+                folder,
+                f"ext_proc-{index}",
+                sys.executable,
+                "-m",
+                "gateway.ext_proc",
+                str(index),
+                env=environment,
+            )
+        with_gateway, alone = envoy_values(folder, settings, "gateway"), envoy_values(folder, settings, "alone")
+        run_envoy(stack, folder, "gateway", render(with_gateway))
+        run_envoy(stack, folder, "alone", without_gateway(render(alone), engines))
+        wait_for(lambda: all(Path(each.removeprefix("unix:")).exists() for each in settings.sockets))
+        wait_for(lambda: answers(alone.listen_port) and answers(with_gateway.listen_port))
+        yield {"alone": alone.listen_port, "gateway": with_gateway.listen_port}
+
+
+def pods(engines: list[int]) -> list[Pod]:
+    """The engines as the collector would tell the kernel."""
+    return [
+        Pod(key=f"uid-{port}", namespace="bench", name=f"engine-{port}", address=f"127.0.0.1:{port}", ready=True)
+        for port in engines
+    ]
+
+
+def envoy_values(folder: Path, settings: GatewaySettings, name: str) -> EnvoyValues:
+    """The shipped configuration on ports of its own."""
+    return EnvoyValues(
+        listen_port=free_port(), admin_port=free_port(), ext_proc=settings.sockets, http="127.0.0.1:9",
+        access_log=folder / f"{name}-access.log", listen_address="127.0.0.1",
+    )  # fmt: skip
+
+
+def without_gateway(text: str, engines: list[int]) -> str:
+    """The same Envoy without ext_proc: every request goes round-robin to the engines."""
+    config: dict[str, Any] = yaml.safe_load(text)
+    resources = config["static_resources"]
+    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"] = manager["http_filters"][1:]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    host["routes"] = [{"match": {"prefix": "/"}, "route": {"cluster": "engines", "timeout": "0s"}}]
+    cluster = resources["clusters"][0]
+    del cluster["original_dst_lb_config"]
+    addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in engines]
+    endpoints = [{"endpoint": {"address": address}} for address in addresses]
+    cluster |= {"type": "STATIC", "lb_policy": "ROUND_ROBIN"}
+    cluster["load_assignment"] = {"cluster_name": "engines", "endpoints": [{"lb_endpoints": endpoints}]}
+    resources["clusters"] = [cluster]
+    return yaml.safe_dump(config)
+
+
+def write_nginx(folder: Path, engines: list[int]) -> Path:
+    """One nginx process that is all engines."""
+    listens = "".join(f"listen 127.0.0.1:{port} reuseport;" for port in engines)
+    scratch = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log /dev/null crit;"
+        "events { worker_connections 4096; }"
+        f"http {{ access_log off; {scratch} keepalive_requests 1000000000; keepalive_timeout 600s;"
+        "client_body_buffer_size 128k; client_max_body_size 64m;"
+        f"server {{ {listens} location / {{ default_type application/json; return 200 '{ANSWER}'; }} }} }}\n"
+    )
+    return config
+
+
+def write_script(folder: Path, body_kb: int) -> Path:
+    """wrk's request: one chat with a body of about `body_kb` KB."""
+    text = "tell me more " * (body_kb * 1024 // 13)
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": 64})
+    script = folder / "chat.lua"
+    script.write_text(
+        'wrk.method = "POST"\nwrk.path = "/v1/chat/completions"\n'
+        f'wrk.headers["content-type"] = "application/json"\nwrk.body = [==[{body}]==]\n'
+    )
+    return script
+
+
+def ask(port: int, script: Path, seconds: int) -> Run:
+    """One run of wrk."""
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds}s",
+        "--latency",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{port}/",
+    ]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
+    assert rate, out
+    return Run(float(rate[1]), milliseconds(out, "50%"), milliseconds(out, "99%"), int(failed[1]) if failed else 0)
+
+
+def milliseconds(out: str, percentile: str) -> float:
+    """A percentile of wrk's latency table."""
+    found = re.search(rf"{percentile}\s+([\d.]+)(us|ms|s)", out)
+    assert found, out
+    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
+
+
+def run_envoy(stack: contextlib.ExitStack, folder: Path, name: str, text: str) -> None:
+    """Start an Envoy with one worker."""
+    config = folder / f"envoy-{name}.yaml"
+    config.write_text(text)
+    run(
+        stack,
+        folder,
+        f"envoy-{name}",
+        str(ENVOY),
+        "-c",
+        str(config),
+        "--disable-hot-restart",
+        "--concurrency",
+        "1",
+        "-l",
+        "warn",
+    )
+
+
+def run(stack: contextlib.ExitStack, folder: Path, name: str, *command: str, env: dict[str, str] | None = None) -> None:
+    """Start a process that ends with `stack`."""
+    log = stack.enter_context((folder / f"{name}.log").open("wb"))
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env)
+    stack.callback(process.wait, 10)
+    stack.callback(process.terminate)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """True when somebody listens; OSError when nobody does."""
+    with socket.create_connection(("127.0.0.1", port), 1):
+        return True
+
+
+def wait_for(check: Callable[[], object], seconds: float = 15) -> None:
+    """Return once `check` is true and raises no OSError."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if check():
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"not ready within {seconds} s")
+
+
+def main() -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name, default in (("rounds", 3), ("seconds", 8), ("body-kb", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    asked = parser.parse_args()
+    print(machine())
+    for figure in figures(asked.rounds, asked.seconds, asked.body_kb):
+        print(f"{figure.name:<42} {figure.value:>10.2f} {figure.unit:<4} {figure.target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

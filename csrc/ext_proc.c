@@ -1,0 +1,151 @@
+#include "ext_proc.h"
+
+/* HttpHeaders or HttpBody: both hold their content in field 1. */
+typedef struct {
+    brix_text content;
+    int end;
+} event;
+
+static int read_event(brix_text message, uint32_t end_field, event *event)
+{
+    brix_wire wire = brix_wire_of(message);
+    event->content = BRIX_LITERAL("");
+    event->end = 0;
+    while (brix_wire_next(&wire)) {
+        if (wire.field == 1 && wire.kind == BRIX_WIRE_BYTES)
+            event->content = wire.bytes;
+        else if (wire.field == end_field && wire.kind == BRIX_WIRE_VARINT)
+            event->end = wire.number != 0;
+    }
+    return !wire.bad;
+}
+
+/* HeaderValue: key 1, value 2, raw_value 3; the raw one counts when it is there. */
+static int read_header(brix_text message, brix_header_line *line)
+{
+    brix_wire wire = brix_wire_of(message);
+    brix_text raw = BRIX_NOTHING;
+    line->name = line->value = BRIX_LITERAL("");
+    while (brix_wire_next(&wire)) {
+        if (wire.kind != BRIX_WIRE_BYTES)
+            continue;
+        if (wire.field == 1)
+            line->name = wire.bytes;
+        else if (wire.field == 2)
+            line->value = wire.bytes;
+        else if (wire.field == 3)
+            raw = wire.bytes;
+    }
+    if (raw.length)
+        line->value = raw;
+    return !wire.bad;
+}
+
+typedef void (*visit)(brix_flow *flow, brix_header_line line, brix_action *action);
+
+static int each_header(brix_flow *flow, brix_text map, visit visit, brix_action *action)
+{
+    brix_wire wire = brix_wire_of(map);
+    brix_header_line line;
+    while (brix_wire_next(&wire)) {
+        if (wire.field != 1 || wire.kind != BRIX_WIRE_BYTES)
+            continue;
+        if (!read_header(wire.bytes, &line))
+            return 0;
+        visit(flow, line, action);
+    }
+    return !wire.bad;
+}
+
+static void visit_request(brix_flow *flow, brix_header_line line, brix_action *action)
+{
+    brix_flow_request_header(flow, line.name, line.value, action);
+}
+
+static void visit_response(brix_flow *flow, brix_header_line line, brix_action *action)
+{
+    (void)action;
+    brix_flow_response_header(flow, line.name, line.value);
+}
+
+static int headers(brix_flow *flow, uint32_t kind, brix_text message, brix_out *scratch, brix_action *action)
+{
+    event event;
+    int is_request = kind == EXT_REQUEST_HEADERS;
+    if (!read_event(message, 3, &event))
+        return 0;
+    if (!each_header(flow, event.content, is_request ? visit_request : visit_response, action))
+        return 0;
+    if (is_request)
+        brix_flow_request_headers_done(flow, event.end, scratch, action);
+    else
+        brix_flow_response_headers_done(flow, event.end, scratch, action);
+    return 1;
+}
+
+static int body(brix_flow *flow, uint32_t kind, brix_text message, brix_out *scratch, brix_action *action)
+{
+    event event;
+    if (!read_event(message, 2, &event))
+        return 0;
+    if (kind == EXT_REQUEST_BODY)
+        brix_flow_request_body(flow, event.content, event.end, scratch, action);
+    else
+        brix_flow_response_body(flow, event.content, event.end, scratch, action);
+    return 1;
+}
+
+static int dispatch(brix_flow *flow, uint32_t kind, brix_text message, brix_out *scratch, brix_action *action)
+{
+    switch (kind) {
+    case EXT_REQUEST_HEADERS:
+    case EXT_RESPONSE_HEADERS:
+        return headers(flow, kind, message, scratch, action);
+    case EXT_REQUEST_BODY:
+    case EXT_RESPONSE_BODY:
+        return body(flow, kind, message, scratch, action);
+    case EXT_REQUEST_TRAILERS:
+        brix_flow_request_trailers(flow, action);
+        return 1;
+    case EXT_RESPONSE_TRAILERS:
+        brix_flow_response_trailers(flow, action);
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+/* Which of the kinds the message is: the last one given, as protobuf reads a oneof. */
+static int read_request(brix_text message, uint32_t *kind, brix_text *content)
+{
+    brix_wire wire = brix_wire_of(message);
+    *kind = 0;
+    while (brix_wire_next(&wire)) {
+        if (wire.kind != BRIX_WIRE_BYTES || wire.field < EXT_REQUEST_HEADERS || wire.field > EXT_RESPONSE_TRAILERS)
+            continue;
+        *kind = wire.field;
+        *content = wire.bytes;
+    }
+    return !wire.bad && *kind != 0;
+}
+
+brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
+                              size_t *written)
+{
+    brix_out scratch = {output, 0, BRIX_SCRATCH_BYTES, 0};
+    brix_back back = {output + BRIX_SCRATCH_BYTES, output + capacity, output + capacity, 0};
+    brix_action action;
+    brix_text content = BRIX_NOTHING;
+    uint32_t kind = 0;
+    if (capacity < BRIX_OUTPUT_BYTES || !read_request((brix_text){message, length}, &kind, &content))
+        return BRIX_BAD;
+    brix_action_begin(&action);
+    if (!dispatch(flow, kind, content, &scratch, &action))
+        return BRIX_BAD;
+    brix_ext_proc_write(&back, kind, &action);
+    if (back.cut)
+        return BRIX_FULL;
+    *written = (size_t)(back.end - back.at);
+    memmove(output, back.at, *written);
+    return BRIX_OK;
+}

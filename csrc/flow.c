@@ -1,0 +1,145 @@
+#include "flow.h"
+
+#include "counters.h"
+#include "kernel.h"
+
+size_t brix_flow_bytes(void)
+{
+    return (sizeof(brix_flow) + 4095) / 4096 * 4096;
+}
+
+/* Version 4 of RFC 9562 from two random words. */
+static void write_uuid(char target[BRIX_REQUEST_ID], uint64_t high, uint64_t low)
+{
+    static const char digits[] = "0123456789abcdef";
+    high = (high & ~0xf000ull) | 0x4000ull;
+    low = (low & ~(3ull << 62)) | 2ull << 62;
+    for (int i = 0, nibble = 0; i < BRIX_REQUEST_ID; i++) {
+        if (i == 8 || i == 13 || i == 18 || i == 23) {
+            target[i] = '-';
+            continue;
+        }
+        uint64_t word = nibble < 16 ? high : low;
+        target[i] = digits[word >> (60 - 4 * (nibble % 16)) & 15];
+        nibble++;
+    }
+}
+
+static void begin_id(brix_flow *flow, brix_text trace_id)
+{
+    flow->has_trace = trace_id.length > 0;
+    if (flow->has_trace) {
+        flow->request_id_length = (uint8_t)brix_text_copy(flow->request_id, BRIX_REQUEST_ID, trace_id);
+        return;
+    }
+    write_uuid(flow->request_id, brix_reader_random(flow->reader), brix_reader_random(flow->reader));
+    flow->request_id_length = BRIX_REQUEST_ID;
+}
+
+brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t length, brix_flow **result)
+{
+    uint32_t index = 0;
+    brix_flow *flow = brix_flow_take(reader, &index);
+    if (!flow)
+        return BRIX_FULL;
+    /* The link is read by other threads, and the buffers at the end need no clearing. */
+    memset((char *)flow + sizeof flow->link, 0, offsetof(brix_flow, decision) - sizeof flow->link);
+    memset(&flow->usage, 0, sizeof flow->usage);
+    flow->decision.counted = 0;
+    flow->decision.model_place = 0;
+    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
+    flow->index = index;
+    flow->reader = reader;
+    flow->view = brix_view_enter(reader);
+    begin_id(flow, (brix_text){trace_id, length});
+    brix_add(&flow->view->slot->requests, 1);
+    *result = flow;
+    return BRIX_OK;
+}
+
+int brix_flow_is_complete(const brix_flow *flow)
+{
+    return flow->outcome != BRIX_OUTCOME_NONE;
+}
+
+static void count_usage(brix_flow *flow, brix_model_cells *cells)
+{
+    if (!flow->endpoint || !flow->endpoint->has_usage)
+        return;
+    if (flow->usage.seen == 0) {
+        if (!flow->is_streaming)
+            brix_add(&flow->view->slot->unparsed, 1);
+        return;
+    }
+    brix_add(&cells->with_usage, 1);
+    brix_add(&cells->prompt_tokens, brix_usage_prompt(&flow->usage));
+    brix_add(&cells->completion_tokens, brix_usage_completion(&flow->usage));
+}
+
+void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code)
+{
+    if (flow->outcome != BRIX_OUTCOME_NONE)
+        return;
+    flow->outcome = outcome;
+    flow->code = code;
+    brix_model_cells *cells = brix_slot_model(flow->view->slot, flow->decision.model_place);
+    brix_add(&cells->endings[brix_ending_index(outcome, code)], 1);
+    if (outcome == BRIX_OUTCOME_OK)
+        count_usage(flow, cells);
+    brix_finish(flow->view, &flow->decision);
+}
+
+void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *scratch, brix_action *action)
+{
+    brix_action_refuse(action, scratch, refusal);
+    brix_flow_settle(flow, BRIX_OUTCOME_REJECTED, refusal->status);
+}
+
+void brix_flow_end(brix_flow *flow, brix_end end)
+{
+    if (end == BRIX_END_SHUTDOWN)
+        brix_flow_settle(flow, BRIX_OUTCOME_SHUTDOWN, 503);
+    else
+        brix_flow_settle(flow, BRIX_OUTCOME_CLIENT_CANCELLED, 499);
+    brix_add(&flow->view->slot->ended, 1);
+    brix_view_leave(flow->view);
+    brix_flow_give(flow->reader, flow->index);
+}
+
+void brix_flow_record(const brix_flow *flow, brix_record *record)
+{
+    uint32_t length = flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT;
+    *record = (brix_record){
+        .outcome = flow->outcome,
+        .code = flow->code,
+        .request_id = {flow->request_id, flow->request_id_length},
+        .model = {flow->model, length},
+        .strategy = brix_decision_strategy(&flow->decision),
+        .pod = brix_decision_pod(&flow->decision),
+        .address = brix_decision_address(&flow->decision),
+        .streaming = flow->is_streaming,
+        .prompt_tokens = brix_usage_prompt(&flow->usage),
+        .completion_tokens = brix_usage_completion(&flow->usage),
+    };
+}
+
+brix_status brix_reader_decide(brix_reader *reader, const brix_request *request, brix_decision *decision)
+{
+    brix_view *view = brix_view_enter(reader);
+    brix_held held = brix_hold(view);
+    brix_decide(view, held.topology, request, decision);
+    brix_release(&held);
+    decision->view = (uint8_t)(view - reader->views);
+    if (!decision->counted)
+        brix_view_leave(view);
+    return BRIX_OK;
+}
+
+void brix_reader_finish(brix_reader *reader, brix_decision *decision)
+{
+    if (!decision->counted || decision->view >= BRIX_VIEWS)
+        return;
+    brix_view *view = &reader->views[decision->view];
+    brix_finish(view, decision);
+    brix_view_leave(view);
+}

@@ -1,0 +1,82 @@
+/*
+ * flow.h: one HTTP request from its first header to its last byte, the same for every host.
+ *
+ *   OPEN --headers--> HEADERS --body, end--> ROUTED --response headers--> ANSWERING --end--> SETTLED
+ *     '------------------'---- local reply ----'------------------------------'-----------> SETTLED
+ *
+ * The host hands in each event and does what the action says. Whatever the order of events, the books are
+ * closed once: by the last byte, by a reply of ours, or by brix_flow_end. Nothing is decided before the
+ * headers have passed, nothing twice. scratch is memory for texts of the action, of the host's.
+ */
+#ifndef BRIX_FLOW_H
+#define BRIX_FLOW_H
+
+#include "action.h"
+#include "endpoint.h"
+#include "reader.h"
+#include "usage.h"
+
+#define BRIX_REQUEST_ID 36
+#define BRIX_MODEL_LIMIT 1024
+#define BRIX_FILTER_LIMIT 2048
+#define BRIX_ERROR_LIMIT 32768 /* bytes of an engine's error that are kept to be normalised */
+
+typedef enum { FLOW_OPEN, FLOW_HEADERS, FLOW_ROUTED, FLOW_ANSWERING } brix_stage;
+
+struct brix_flow {
+    _Atomic uint32_t link; /* of the reader's list of free flows */
+    uint32_t index;
+    brix_reader *reader;
+    brix_view *view;
+    brix_stage stage;
+    brix_outcome outcome;
+    uint32_t code;
+    uint32_t status; /* of the upstream's answer */
+    const brix_endpoint *endpoint;
+    brix_text authorization; /* valid inside the headers event only */
+    uint64_t body_length;
+    uint32_t model_length;
+    uint32_t error_length;
+    uint16_t strategy_length;
+    uint16_t filter_length;
+    uint8_t request_id_length;
+    uint8_t has_trace; /* the id came from the caller's span */
+    uint8_t is_post;
+    uint8_t is_streaming;
+    uint8_t is_encoded; /* the answer is compressed: not ours to read */
+    uint8_t is_error;   /* the answer's body is being normalised */
+    uint8_t passes_error;
+    uint8_t too_many;   /* more names to remove than an action holds */
+    uint8_t strategy_cut;
+    uint8_t filter_cut;
+    char request_id[BRIX_REQUEST_ID];
+    char content_length[20];
+    brix_decision decision;
+    brix_usage usage;
+    brix_scan scan;
+    char strategy[BRIX_STRATEGY];
+    char filter[BRIX_FILTER_LIMIT];
+    char model[BRIX_MODEL_LIMIT];
+    char error[BRIX_ERROR_LIMIT];
+};
+
+size_t brix_flow_bytes(void);
+
+/* Each header of the request, then headers_done once. end: no body follows. */
+void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action);
+void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
+/* A chunk of the request's body; with end the pod is chosen. */
+void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
+void brix_flow_request_trailers(brix_flow *flow, brix_action *action);
+
+void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
+void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
+void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
+void brix_flow_response_trailers(brix_flow *flow, brix_action *action);
+
+/* Close the books with this outcome; the first call counts, later ones change nothing. */
+void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code);
+/* Reply to the client and close the books as rejected. */
+void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *scratch, brix_action *action);
+
+#endif

@@ -1,0 +1,297 @@
+#include "counters.h"
+#include "flow.h"
+#include "kernel.h"
+
+#define TRACE_ID 32
+
+static brix_text request_id(const brix_flow *flow)
+{
+    return (brix_text){flow->request_id, flow->request_id_length};
+}
+
+/* version-traceid-spanid-flags: four parts, and 32 characters in the second. */
+static void note_traceparent(brix_flow *flow, brix_text value)
+{
+    brix_text rest = brix_text_trim(value), part, trace = BRIX_NOTHING;
+    int parts = 0;
+    while (brix_text_cut(&rest, '-', &part))
+        if (++parts == 2)
+            trace = part;
+    if (!flow->has_trace && parts == 4 && trace.length == TRACE_ID)
+        flow->request_id_length = (uint8_t)brix_text_copy(flow->request_id, BRIX_REQUEST_ID, trace);
+}
+
+static uint16_t keep(char *target, size_t capacity, brix_text value, uint8_t *cut)
+{
+    value = brix_text_trim(value);
+    *cut = value.length > capacity;
+    return (uint16_t)brix_text_copy(target, capacity, value);
+}
+
+/* What a client may not say: it is ours to the engine and to Envoy's routes. */
+static int is_reserved(brix_text name)
+{
+    return brix_text_folds(name, BRIX_LITERAL("target-pod")) || brix_text_folds(name, BRIX_LITERAL("target-pod-ip")) ||
+           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-"));
+}
+
+void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action)
+{
+    if (flow->stage != FLOW_OPEN)
+        return;
+    if (is_reserved(name))
+        flow->too_many |= !brix_action_remove(action, name);
+    else if (brix_text_folds(name, BRIX_LITERAL(":path")))
+        flow->endpoint = brix_endpoint_find(value);
+    else if (brix_text_folds(name, BRIX_LITERAL(":method")))
+        flow->is_post = (uint8_t)brix_text_is(value, BRIX_LITERAL("POST"));
+    else if (brix_text_folds(name, BRIX_LITERAL("authorization")))
+        flow->authorization = value;
+    else if (brix_text_folds(name, BRIX_LITERAL("routing-strategy")))
+        flow->strategy_length = keep(flow->strategy, sizeof flow->strategy, value, &flow->strategy_cut);
+    else if (brix_text_folds(name, BRIX_LITERAL("external-filter")))
+        flow->filter_length = keep(flow->filter, sizeof flow->filter, value, &flow->filter_cut);
+    else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
+        note_traceparent(flow, value);
+}
+
+/* "Bearer <key>" with any case and blanks; only digests are compared. */
+static int has_key(const brix_flow *flow, const brix_topology *topology)
+{
+    brix_text rest = brix_text_trim(flow->authorization), scheme;
+    uint8_t digest[BRIX_DIGEST];
+    if (!brix_text_cut(&rest, ' ', &scheme) || !brix_text_folds(scheme, BRIX_LITERAL("Bearer")))
+        return 0;
+    rest = brix_text_trim(rest);
+    if (rest.length == 0)
+        return 0;
+    brix_sha256(rest.at, rest.length, digest);
+    return brix_digest_equal(digest, topology->key_digest);
+}
+
+/* What the headers alone decide against the settings in force. */
+typedef struct {
+    int is_allowed;
+    int has_strategy;
+} gate;
+
+static gate pass_gate(const brix_flow *flow)
+{
+    brix_held held = brix_hold(flow->view);
+    gate gate = {.is_allowed = 0, .has_strategy = 1};
+    if (held.topology) {
+        gate.is_allowed = !held.topology->has_key || has_key(flow, held.topology);
+        gate.has_strategy = flow->strategy_length > 0 || held.topology->default_strategy.length > 0;
+    }
+    brix_release(&held);
+    return gate;
+}
+
+static void refuse_key(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 401,
+                            .before = BRIX_LITERAL("Incorrect API key provided"),
+                            .code = BRIX_LITERAL("invalid_api_key"),
+                            .param = BRIX_LITERAL("api_key")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = status,
+                            .marker = BRIX_LITERAL("x-error-request-body-processing"),
+                            .marker_value = BRIX_LITERAL("true"),
+                            .before = fault.message,
+                            .param = fault.param};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+static void refuse_plainly(brix_flow *flow, uint32_t status, brix_text message, brix_out *scratch, brix_action *action)
+{
+    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING}, scratch, action);
+}
+
+/* A request without a body reaches no decision, so it must not reach a route that trusts one. */
+static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_action *action)
+{
+    if (!gate.has_strategy)
+        return 0;
+    if (!flow->is_post)
+        refuse_plainly(flow, 405, BRIX_LITERAL("method not allowed"), scratch, action);
+    else
+        refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
+    return 1;
+}
+
+void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
+{
+    if (flow->stage != FLOW_OPEN || brix_flow_is_complete(flow))
+        return;
+    flow->stage = FLOW_HEADERS;
+    gate gate = pass_gate(flow);
+    flow->authorization = BRIX_NOTHING;
+    if (!gate.is_allowed)
+        return refuse_key(flow, scratch, action);
+    if (flow->too_many)
+        return refuse_plainly(flow, 431, BRIX_LITERAL("too many reserved headers"), scratch, action);
+    if (!flow->endpoint && (!end || gate.has_strategy))
+        return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
+    if (end && refuse_bodyless(flow, gate, scratch, action))
+        return;
+    if (flow->endpoint)
+        brix_scan_begin(&flow->scan, BRIX_TEXT_NONE, flow->model, sizeof flow->model, NULL, NULL);
+    brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
+    action->clear_route_cache = 1;
+}
+
+static void refuse_model(brix_flow *flow, brix_text model, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 400,
+                            .marker = BRIX_LITERAL("x-error-no-model-backends"),
+                            .marker_value = model,
+                            .before = BRIX_LITERAL("model "),
+                            .subject = model,
+                            .after = BRIX_LITERAL(" does not exist"),
+                            .code = BRIX_LITERAL("model_not_found"),
+                            .param = BRIX_LITERAL("model")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+static void refuse_unready(brix_flow *flow, brix_text model, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .marker = BRIX_LITERAL("x-error-no-model-backends"),
+                            .marker_value = BRIX_LITERAL("true"),
+                            .before = BRIX_LITERAL("error on getting pods for model "),
+                            .subject = model,
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+static void refuse_routing(brix_flow *flow, brix_refusal refusal, brix_out *scratch, brix_action *action)
+{
+    refusal.marker = BRIX_LITERAL("x-error-routing");
+    refusal.marker_value = BRIX_LITERAL("true");
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+static void refuse_strategy(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_text asked = {flow->strategy, flow->strategy_length};
+    if (asked.length == 0)
+        asked = brix_decision_strategy(&flow->decision);
+    brix_refusal refusal = {
+        .status = 400, .before = BRIX_LITERAL("incorrect routing strategy "), .subject = asked};
+    refuse_routing(flow, refusal, scratch, action);
+}
+
+static void refuse_filter(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 400,
+                            .before = BRIX_LITERAL("external-filter is not a label selector"),
+                            .param = BRIX_LITERAL("external-filter")};
+    refuse_routing(flow, refusal, scratch, action);
+}
+
+static void refuse_target(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .before = BRIX_LITERAL("error on selecting target pod"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    refuse_routing(flow, refusal, scratch, action);
+}
+
+static brix_text content_length(brix_flow *flow)
+{
+    brix_out out = {flow->content_length, 0, sizeof flow->content_length, 0};
+    brix_out_number(&out, flow->body_length);
+    return (brix_text){flow->content_length, out.length};
+}
+
+static void send_to_pod(brix_flow *flow, brix_action *action)
+{
+    flow->stage = FLOW_ROUTED;
+    brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
+    brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
+    brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
+    brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
+    action->clear_route_cache = 1;
+}
+
+static void send_to_model(brix_flow *flow, brix_text model, brix_action *action)
+{
+    flow->stage = FLOW_ROUTED;
+    brix_action_set(action, BRIX_LITERAL("model"), model);
+    action->clear_route_cache = 1;
+}
+
+static brix_verdict decide(brix_flow *flow, brix_text model)
+{
+    brix_request request = {.model = model,
+                            .strategy = {flow->strategy, flow->strategy_length},
+                            .filter = {flow->filter, flow->filter_length},
+                            .random = brix_reader_random(flow->reader)};
+    brix_held held = brix_hold(flow->view);
+    brix_decide(flow->view, held.topology, &request, &flow->decision);
+    brix_release(&held);
+    return flow->decision.verdict;
+}
+
+/* A text that was too long to keep is no strategy and no selector of ours. */
+static brix_verdict judge(brix_flow *flow, brix_text model)
+{
+    brix_verdict verdict = decide(flow, model);
+    if (verdict != BRIX_CHOSEN && verdict != BRIX_NO_CANDIDATE)
+        return verdict;
+    if (flow->strategy_cut)
+        return BRIX_BAD_STRATEGY;
+    return flow->filter_cut ? BRIX_BAD_FILTER : verdict;
+}
+
+static void route(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_text model = {flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+    switch (judge(flow, model)) {
+    case BRIX_CHOSEN:
+        return send_to_pod(flow, action);
+    case BRIX_NO_STRATEGY:
+        return send_to_model(flow, model, action);
+    case BRIX_UNKNOWN_MODEL:
+        return refuse_model(flow, model, scratch, action);
+    case BRIX_NO_READY_POD:
+        return refuse_unready(flow, model, scratch, action);
+    case BRIX_BAD_STRATEGY:
+        return refuse_strategy(flow, scratch, action);
+    case BRIX_BAD_FILTER:
+        return refuse_filter(flow, scratch, action);
+    default:
+        return refuse_target(flow, scratch, action);
+    }
+}
+
+void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+{
+    brix_fault fault;
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
+        return;
+    if (flow->stage == FLOW_OPEN || !flow->endpoint)
+        return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
+    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
+    flow->body_length += chunk.length;
+    if (!end)
+        return;
+    flow->model_length = (uint32_t)flow->scan.model_length;
+    if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
+        flow->model_length = 0;
+    flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
+    if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
+        return refuse_body(flow, 400, fault, scratch, action);
+    route(flow, scratch, action);
+}
+
+/* A body that ends with trailers has not said end: there is nothing more to wait for. */
+void brix_flow_request_trailers(brix_flow *flow, brix_action *action)
+{
+    (void)flow;
+    (void)action;
+}

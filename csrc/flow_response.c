@@ -1,0 +1,172 @@
+#include "flow.h"
+#include "kernel.h"
+#include "upstream_error.h"
+
+static uint32_t parse_status(brix_text value)
+{
+    uint32_t status = 0;
+    if (value.length != 3)
+        return 500;
+    for (size_t i = 0; i < 3; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9')
+            return 500;
+        status = status * 10 + (uint32_t)(value.at[i] - '0');
+    }
+    return status;
+}
+
+void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value)
+{
+    if (flow->stage == FLOW_ANSWERING)
+        return;
+    if (brix_text_is(name, BRIX_LITERAL(":status")))
+        flow->status = parse_status(value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-encoding")))
+        flow->is_encoded = value.length > 0 && !brix_text_folds(brix_text_trim(value), BRIX_LITERAL("identity"));
+}
+
+static int hides_address(const brix_flow *flow)
+{
+    brix_held held = brix_hold(flow->view);
+    int hides = held.topology && held.topology->hide_pod_address;
+    brix_release(&held);
+    return hides;
+}
+
+static void set_contract(brix_flow *flow, brix_action *action)
+{
+    brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
+    brix_action_set(action, BRIX_LITERAL("request-id"), (brix_text){flow->request_id, flow->request_id_length});
+    if (flow->decision.address_length == 0)
+        return;
+    brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
+    brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_pod(&flow->decision));
+    if (!hides_address(flow))
+        brix_action_set(action, BRIX_LITERAL("target-pod-ip"), brix_decision_address(&flow->decision));
+}
+
+static int is_success(uint32_t status)
+{
+    return status >= 200 && status <= 299;
+}
+
+/* The statuses that a proxy can send by itself. */
+static int is_repliable(uint32_t status)
+{
+    return (status >= 400 && status <= 417) || (status >= 421 && status <= 424) || status == 426 || status == 428 ||
+           status == 429 || status == 431 || (status >= 500 && status <= 508) || status == 510 || status == 511;
+}
+
+static void settle_answer(brix_flow *flow)
+{
+    brix_flow_settle(flow, is_success(flow->status) ? BRIX_OUTCOME_OK : BRIX_OUTCOME_UPSTREAM_ERROR, flow->status);
+}
+
+static void reply_instead(brix_flow *flow, brix_text body, brix_action *action)
+{
+    action->kind = BRIX_REPLY;
+    action->status = flow->status;
+    action->removes = 0;
+    brix_action_set(action, BRIX_LITERAL("content-type"), BRIX_LITERAL("application/json"));
+    action->body = body;
+    brix_flow_settle(flow, BRIX_OUTCOME_UPSTREAM_ERROR, flow->status);
+}
+
+static brix_text wrong_key_body(brix_out *scratch)
+{
+    brix_action action;
+    brix_refusal refusal = {.status = 401,
+                            .before = BRIX_LITERAL("Incorrect API key provided"),
+                            .code = BRIX_LITERAL("invalid_api_key")};
+    brix_action_refuse(&action, scratch, &refusal);
+    return action.body;
+}
+
+/* The status goes on as it is; the body will be normalised when its last byte is here. */
+static void begin_error(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
+{
+    if (flow->status == 401)
+        return reply_instead(flow, wrong_key_body(scratch), action);
+    if (flow->is_encoded || flow->status < 400 || (end && !is_repliable(flow->status)))
+        return;
+    if (end)
+        return reply_instead(flow, brix_upstream_error(BRIX_NOTHING, flow->status, scratch), action);
+    flow->is_error = 1;
+    brix_action_set(action, BRIX_LITERAL("content-type"), BRIX_LITERAL("application/json"));
+    brix_action_remove(action, BRIX_LITERAL("content-length"));
+}
+
+void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
+{
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ANSWERING)
+        return;
+    flow->stage = FLOW_ANSWERING;
+    if (flow->status == 0)
+        flow->status = 500;
+    set_contract(flow, action);
+    if (!is_success(flow->status))
+        begin_error(flow, end, scratch, action);
+    if (end)
+        settle_answer(flow);
+}
+
+/* An error too long to be kept: one that begins as an OpenAI error goes on as it is. */
+static int looks_like_envelope(const brix_flow *flow)
+{
+    static const char head[] = "{\"error\":{";
+    size_t matched = 0;
+    for (uint32_t i = 0; i < flow->error_length && matched < sizeof head - 1; i++) {
+        if (brix_is_blank(flow->error[i]))
+            continue;
+        if (flow->error[i] != head[matched++])
+            return 0;
+    }
+    return matched == sizeof head - 1;
+}
+
+static void replace_body(brix_action *action, brix_text body)
+{
+    action->body_changed = 1;
+    action->body = body;
+}
+
+static void release_long_error(brix_flow *flow, brix_text chunk, brix_out *scratch, brix_action *action)
+{
+    flow->passes_error = 1;
+    size_t from = scratch->length;
+    brix_out_bytes(scratch, flow->error, flow->error_length);
+    brix_out_text(scratch, chunk);
+    replace_body(action, (brix_text){scratch->at + from, scratch->length - from});
+}
+
+static void collect_error(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+{
+    if (flow->passes_error)
+        return;
+    size_t room = BRIX_ERROR_LIMIT - flow->error_length;
+    size_t pending = scratch->capacity - scratch->length;
+    if (chunk.length > room && looks_like_envelope(flow) && chunk.length + BRIX_ERROR_LIMIT < pending)
+        return release_long_error(flow, chunk, scratch, action);
+    flow->error_length += (uint32_t)brix_text_copy(flow->error + flow->error_length, room, chunk);
+    brix_text whole = {flow->error, flow->error_length};
+    replace_body(action, end ? brix_upstream_error(whole, flow->status, scratch) : BRIX_LITERAL(""));
+}
+
+void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+{
+    if (brix_flow_is_complete(flow) || flow->stage != FLOW_ANSWERING)
+        return;
+    if (flow->is_error)
+        collect_error(flow, chunk, end, scratch, action);
+    else if (!flow->is_encoded && flow->endpoint && flow->endpoint->has_usage)
+        brix_usage_feed(&flow->usage, chunk.at, chunk.length);
+    if (end)
+        settle_answer(flow);
+}
+
+void brix_flow_response_trailers(brix_flow *flow, brix_action *action)
+{
+    (void)action;
+    if (flow->stage == FLOW_ANSWERING)
+        settle_answer(flow);
+}

@@ -1,0 +1,172 @@
+"""The collector: the one writer of the segment, and the gateway's HTTP side.
+
+It tells the kernel which pods serve which model at every change, frees what dead processes held, and answers for all of
+them. A restarted collector adopts the segment; until the API server has answered, what is published stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from csrc.binding import LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
+from gateway import http
+from gateway.kube import KubeClient
+from gateway.lifetime import end_with_parent, ending, log_to_stderr
+from gateway.metrics import Snapshot
+from gateway.settings import GatewaySettings, host_and_port
+from gateway.topology import models_of
+from gateway.watch import PodWatch
+
+SWEEP_SECONDS = 0.2
+LOCK_RETRY_SECONDS = 0.2
+BUSY_RETRY_SECONDS = 0.01
+GATHER_SECONDS = 0.005
+TEXT_BYTES_PER_POD = 4096
+MEMBERS_PER_POD = 4
+
+log = logging.getLogger("gateway.collector")
+
+
+class Collector:
+    """Owns the segment; also what the HTTP side shows."""
+
+    def __init__(self, settings: GatewaySettings, writer: SegmentWriter, client: KubeClient) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._dirty = asyncio.Event()
+        self._watch = PodWatch(client, self._dirty.set)
+        self._has_topology = writer.origin == Origin.ADOPTED
+
+    async def run(self) -> None:
+        """Follow, publish and sweep until cancelled; the first failure ends all three."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch.run())
+            tasks.create_task(self._publish_changes())
+            tasks.create_task(self._sweep())
+
+    async def _publish_changes(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            self._publish()
+            await asyncio.sleep(GATHER_SECONDS)
+
+    def _publish(self) -> None:
+        models = models_of(self._watch.endpoints.values())
+        try:
+            self._writer.publish(models, self._kernel_settings())
+        except WriterBusy:
+            asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
+        except LimitReached:
+            log.exception("event=topology_refused models=%d pods=%d", len(models), len(self._watch.endpoints))
+        else:
+            self._has_topology = True
+            ready = sum(pod.ready for pods in models.values() for pod in pods)
+            log.info(
+                "event=topology_published models=%d pods=%d ready=%d",
+                len(models),
+                sum(map(len, models.values())),
+                ready,
+            )
+
+    def _kernel_settings(self) -> Settings:
+        own = self._settings
+        return Settings(own.default_strategy, own.api_key, own.hide_pod_address)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            if self._has_topology:
+                swept = self._writer.sweep()
+                if swept.slots_freed:
+                    log.info("event=slots_freed freed=%d live=%d", swept.slots_freed, swept.slots_live)
+
+    def snapshot(self) -> Snapshot:
+        """Counters and pods at this moment."""
+        totals = self._writer.totals() if self._has_topology else None
+        return Snapshot(totals, tuple(self._watch.endpoints.values()), self._watch.is_synced)
+
+    def models(self) -> Iterable[str] | None:
+        """Names of all known models, None before the first list."""
+        return {each.model for each in self._watch.endpoints.values()} if self._watch.is_synced else None
+
+    async def waits_for(self) -> str:
+        """What is missing until requests can be served; empty when nothing is."""
+        if not self._has_topology:
+            return "the API server"
+        for address in self._settings.sockets:
+            try:
+                _, stream = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+            except OSError:
+                return f"ext_proc at {address}"
+            stream.close()
+        return ""
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application, address: str) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    host, port = host_and_port(address)
+    await web.TCPSite(runner, host or None, port, reuse_address=True).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def open_writer(path: Path, limits: Limits) -> SegmentWriter:
+    """The segment's writer; waits while a collector before this one still holds the lock."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    waited = False
+    while True:
+        try:
+            return SegmentWriter.open(path, limits)
+        except WriterBusy:
+            if not waited:
+                log.warning("event=writer_busy path=%s", path)
+            waited = True
+            await asyncio.sleep(LOCK_RETRY_SECONDS)
+
+
+async def _run(settings: GatewaySettings) -> None:
+    over = ending()
+    end_with_parent(over)
+    limits = Limits(
+        models=settings.max_models,
+        pods=settings.max_pods,
+        members=settings.max_pods * MEMBERS_PER_POD,
+        text_bytes=settings.max_pods * TEXT_BYTES_PER_POD,
+    )
+    writer = await open_writer(settings.segment_path, limits)
+    log.info("event=segment_open path=%s origin=%s", settings.segment_path, writer.origin.name)
+    client = await KubeClient.connect(settings.kubeconfig)
+    collector = Collector(settings, writer, client)
+    async with _serving(http.application(collector, settings.gateway_pod), settings.http_address):
+        work = asyncio.create_task(collector.run())
+        waiting = asyncio.create_task(over.wait())
+        await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    await client.close()
+    writer.close()
+
+
+def main() -> None:
+    """Run the collector until SIGTERM or the parent's end."""
+    log_to_stderr()
+    uvloop.run(_run(GatewaySettings.from_environment()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Which pods serve which model: pure rules from a Pod object to what the kernel is told.
+
+A pod takes part when it names a model; it may be chosen when it has an address, is Ready and is not being deleted. Pods
+that may not be chosen stay listed, so that a model whose pods all fail answers 503 and not 400.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crds import labels
+from csrc.binding import Pod
+
+RAY_NODE_TYPE = "ray.io/node-type"
+DATA_PARALLEL_SIZE = "data-parallel-size"
+DEFAULT_ENGINE = "vllm"
+MAX_PORT = 65535
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A pod that serves a model, reduced to what routing and metrics need."""
+
+    uid: str
+    namespace: str
+    name: str
+    model: str
+    ip: str
+    ports: tuple[int, ...]
+    ready: bool
+    engine: str
+    role: str
+    roleset: str
+    role_replica_index: str
+    labels: Mapping[str, str] = field(hash=False)
+
+
+def endpoint_of(pod: Json) -> Endpoint | None:
+    """The pod as an endpoint, or None when it serves no model or is not the one that answers for its group."""
+    metadata: Json = pod["metadata"]
+    own: Mapping[str, str] = metadata.get("labels") or {}
+    notes: Mapping[str, str] = metadata.get("annotations") or {}
+    model = own.get(labels.MODEL_NAME) or notes.get(labels.MODEL_NAME) or ""
+    if not model or own.get(RAY_NODE_TYPE) == "worker" or _group_index(own) > 0:
+        return None
+    environment = _environment(pod)
+    return Endpoint(
+        uid=metadata["uid"],
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        model=model,
+        ip=(pod.get("status") or {}).get("podIP") or "",
+        ports=_ports(own, environment),
+        ready=is_ready(pod),
+        engine=own.get(labels.MODEL_ENGINE) or notes.get(labels.MODEL_ENGINE) or DEFAULT_ENGINE,
+        role=own.get(labels.ROLE_NAME) or environment.get(labels.ENV_ROLE_NAME, ""),
+        roleset=environment.get(labels.ENV_ROLESET_NAME, ""),
+        role_replica_index=environment.get(labels.ENV_ROLE_REPLICA_INDEX, ""),
+        labels=own,
+    )
+
+
+def is_ready(pod: Json) -> bool:
+    """True when the pod may be chosen: an address, condition Ready, and no deletion under way."""
+    status: Json = pod.get("status") or {}
+    if not status.get("podIP") or pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions: Iterable[Json] = status.get("conditions") or ()
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+
+
+def models_of(endpoints: Iterable[Endpoint]) -> dict[str, list[Pod]]:
+    """The whole truth for the kernel: each model with its pods, in a stable order."""
+    models: dict[str, list[Pod]] = {}
+    for endpoint in sorted(endpoints, key=lambda each: (each.namespace, each.name, each.uid)):
+        models.setdefault(endpoint.model, []).extend(_pods_of(endpoint))
+    return models
+
+
+def _pods_of(endpoint: Endpoint) -> Iterable[Pod]:
+    host = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
+    for port in endpoint.ports:
+        yield Pod(
+            key=endpoint.uid if len(endpoint.ports) == 1 else f"{endpoint.uid}/{port}",
+            namespace=endpoint.namespace,
+            name=endpoint.name,
+            address=f"{host}:{port}" if host else "",
+            ready=endpoint.ready,
+            engine=endpoint.engine,
+            labels=endpoint.labels,
+        )
+
+
+def _group_index(own: Mapping[str, str]) -> int:
+    return _integer(own.get(labels.POD_GROUP_INDEX, "")) or 0
+
+
+def _ports(own: Mapping[str, str], environment: Mapping[str, str]) -> tuple[int, ...]:
+    base = _integer(own.get(labels.MODEL_PORT, ""))
+    if base is None or not 0 < base <= MAX_PORT:
+        return (labels.DEFAULT_MODEL_PORT,)
+    count = max(1, _integer(environment.get(DATA_PARALLEL_SIZE, "")) or 1)
+    return tuple(range(base, min(base + count, MAX_PORT + 1)))
+
+
+def _environment(pod: Json) -> dict[str, str]:
+    containers: Iterable[Json] = (pod.get("spec") or {}).get("containers") or ()
+    first: Json = next(iter(containers), {})
+    return {each["name"]: each.get("value") or "" for each in first.get("env") or ()}
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

@@ -1,0 +1,62 @@
+"""Envoy, with its configuration rendered from the one template in `deploy/envoy`."""
+
+from __future__ import annotations
+
+import os
+
+from gateway.envoy import EnvoyValues, render
+from gateway.settings import GatewaySettings
+from local.build import bin_directory
+from local.parts.python import gateway
+from local.pki import write_private
+from local.settings import LocalSettings
+from local.supervisor.part import HttpCheck, Part, fingerprint_of
+
+NAME = "envoy"
+WORKERS = max(1, min(4, (os.cpu_count() or 1) // 2))
+STOP_SECONDS = 10.0
+
+
+def write_envoy_config(settings: LocalSettings) -> None:
+    """Render the configuration into the home; unchanged content is not written."""
+    text = render(envoy_values(settings)).encode()
+    if not settings.envoy_config.exists() or settings.envoy_config.read_bytes() != text:
+        write_private(settings.envoy_config, text)
+
+
+def envoy_values(settings: LocalSettings) -> EnvoyValues:
+    """The gateway's processes listen on sockets beside the segment; how many there are is the gateway's setting."""
+    own = GatewaySettings.from_environment(gateway(settings).environment)
+    return EnvoyValues(
+        listen_port=settings.gateway_port,
+        admin_port=settings.envoy_admin_port,
+        ext_proc=own.sockets,
+        http=f"127.0.0.1:{settings.gateway_http_port}",
+        access_log=settings.logs / "access.log",
+        body_limit_bytes=own.message_limit_bytes,
+    )
+
+
+def envoy(settings: LocalSettings) -> Part:
+    """Healthy when its listener is up. It serves what it can while the gateway is away."""
+    command = (
+        str(bin_directory() / "envoy"),
+        "-c",
+        str(settings.envoy_config),
+        "--disable-hot-restart",
+        "--concurrency",
+        str(WORKERS),
+        "--log-level",
+        "warning",
+    )
+    environment = {"HOME": str(settings.home)}
+    return Part(
+        name=NAME,
+        command=command,
+        environment=environment,
+        check=HttpCheck(f"http://127.0.0.1:{settings.envoy_admin_port}/ready"),
+        address=settings.endpoint,
+        after=("gateway",),
+        stop_seconds=STOP_SECONDS,
+        fingerprint=fingerprint_of(command, environment, [settings.envoy_config, bin_directory() / "envoy"]),
+    )

@@ -1,0 +1,256 @@
+"""The rules of a RoleSet: its roles' pods, their updates, its status, its deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from crds import labels
+from planning import roleset_status
+from planning.backoff import earliest, held_back, waiting
+from planning.limits import Allowance
+from planning.managers import RoleMoves, plan_roles
+from planning.members import Moves, Role, leaves_by, member_of, observe
+from planning.objects import (
+    generation_of,
+    has_finalizer,
+    in_order,
+    is_deleting,
+    labels_of,
+    name_of,
+    spec_of,
+    uid_of,
+)
+from planning.planner import Plan, Resource, World
+from planning.roleset_status import Health, Reasons
+from planning.view import RoleRow, counted, model_of, page
+from planning.wire import (
+    AddFinalizer,
+    CloseObject,
+    CreatePods,
+    Decision,
+    DeletePods,
+    Memory,
+    Ref,
+    ReleaseFinalizer,
+    Step,
+    View,
+)
+
+Json = dict[str, Any]
+Event = tuple[str, str, str]
+ROLESET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "rolesets", "RoleSet")
+POD: Final = Resource("", "v1", "pods", "Pod")
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSetPlanner:
+    """Plans one RoleSet, owned or stand-alone."""
+
+    reasons: Reasons = roleset_status.REASONS
+
+    @property
+    def resource(self) -> Resource:
+        return ROLESET
+
+    @property
+    def owns(self) -> Sequence[Resource]:
+        return (POD,)
+
+    def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
+        if world.object is None or uid_of(world.object) != world.ref.uid:
+            return gone(world)
+        if is_deleting(world.object):
+            return _deletion(world, world.object, memory)
+        return _Pass(world, world.object, memory, self.reasons).plan()
+
+
+def gone(world: World) -> Plan:
+    """The object is no more; its workflow ends, or goes on with the one that took its name."""
+    ref, successor = world.ref, None
+    if world.object is not None and not is_deleting(world.object):
+        successor = Ref(kind=ref.kind, namespace=ref.namespace, name=ref.name, uid=uid_of(world.object))
+    view = View(phase="Gone")
+    reason = "the object is gone" if successor is None else "another object took the name"
+    return Plan(Decision(reason=reason, steps=[CloseObject(successor=successor)], view=view), view)
+
+
+def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
+    pods = world.children.get(POD.key, ())
+    if pods:
+        allowance = Allowance()
+        staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
+        steps: list[Step] = [
+            _delete_step(role, allowance.targets(member_of(pod, "", "", world.now) for pod in group))
+            for role, group in sorted(_by_role(staying).items())
+        ]
+        reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
+    elif has_finalizer(roleset, labels.ROLESET_FINALIZER):
+        steps, reason = [ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)], "no pod is left: release the finalizer"
+    else:
+        steps, reason = [], "other finalizers hold the object"
+    view = View(
+        phase="Deleting", model=model_of(spec_of(roleset).get("roles") or ()), details=f"**Deleting**: {reason}"
+    )
+    return conclude(world, roleset, memory, steps, reason, view)
+
+
+def conclude(
+    world: World, target: Json, memory: Memory, steps: Sequence[Step], reason: str, view: View,
+    *, status: Json | None = None, wake_at: datetime | None = None, events: Sequence[Event] = (),
+    news: Sequence[Event] = (),
+) -> Plan:  # fmt: skip
+    """The plan for `steps`, without those that wait after a failure.
+
+    `events` tell of the steps, `news` of the status: these are due without a decision too.
+    """
+    generation = generation_of(target)
+    ready = [step for step in held_back(steps, memory, generation, world.now) if not _is_empty(step)]
+    retries = [failure.retry_at for failure in waiting(memory, generation, world.now).values()]
+    wake_at = earliest(wake_at, *retries)
+    if not ready:
+        return Plan(None, view, status, wake_at, news)
+    decision = Decision(
+        reason=reason, steps=ready, view=view, generation=generation, decided_at=world.now, wake_at=wake_at
+    )
+    return Plan(decision, view, status, wake_at, [*events, *news])
+
+
+def _is_empty(step: Step) -> bool:
+    targets = getattr(step, "targets", None)
+    return targets is not None and not targets
+
+
+def _by_role(pods: Iterable[Json]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for pod in pods:
+        found.setdefault(labels_of(pod).get(labels.ROLE_NAME, ""), []).append(pod)
+    return found
+
+
+def _delete_step(role: str, members: Sequence[Any], note: str = "") -> DeletePods:
+    return DeletePods(
+        role=role,
+        targets=[member.target for member in members],
+        disruptive=any(member.ready for member in members),
+        note=note,
+    )
+
+
+class _Pass:
+    """One look at a living RoleSet."""
+
+    def __init__(self, world: World, roleset: Json, memory: Memory, reasons: Reasons) -> None:
+        self.world, self.roleset, self.memory, self.reasons = world, roleset, memory, reasons
+        self.now = world.now
+        self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
+        self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
+        name = name_of(roleset)
+        self.roles = [observe(role, self.pods.get(role["name"], ()), name, self.now) for role in self.specs]
+
+    def plan(self) -> Plan:
+        held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
+        found = plan_roles(spec_of(self.roleset).get("updateStrategy") or "", self.roles, held)
+        wanted = [*self._finalizer(), *self._steps(found)]
+        steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
+        health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
+        wake_at = self._next_limit()
+        view = self._view(found, health, wake_at)
+        status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now)
+        events = [(kind, reason, text) for kind, reason, text in _events(steps)]
+        reason = self._reason(steps)
+        return conclude(
+            self.world, self.roleset, self.memory, steps, reason, view, status=status, wake_at=wake_at, events=events
+        )
+
+    def _finalizer(self) -> list[Step]:
+        if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
+            return []
+        return [AddFinalizer(finalizer=labels.ROLESET_FINALIZER)]
+
+    def _steps(self, found: RoleMoves) -> list[Step]:
+        """Creates before deletes: when creating fails nothing has been taken away for it."""
+        allowance = Allowance()
+        creates = [
+            self._create(role, found.moves[role.name], allowance) for role in self.roles if role.name in found.moves
+        ]
+        deletes: list[Step] = [
+            _delete_step(name, allowance.targets(moves.deletes)) for name, moves in found.moves.items() if moves.deletes
+        ]
+        return [*(step for step in creates if step is not None), *deletes, *self._strangers(allowance)]
+
+    def _create(self, role: Role, moves: Moves, allowance: Allowance) -> Step | None:
+        granted = allowance.creates(moves.creates)
+        if not granted:
+            return None
+        note = f"{role.ready} of {role.budget.desired} ready"
+        slots = list(moves.slots[:granted])
+        count = 0 if slots else granted
+        return CreatePods(role=role.name, template_hash=role.template_hash, count=count, slots=slots, note=note)
+
+    def _strangers(self, allowance: Allowance) -> list[Step]:
+        """Pods of roles that the spec no longer has."""
+        known = {role["name"] for role in self.specs}
+        found: list[Step] = []
+        for name in sorted(self.pods.keys() - known):
+            members = [member_of(pod, "", "", self.now) for pod in self.pods[name] if not is_deleting(pod)]
+            found.append(_delete_step(name, allowance.targets(members), "the role is no longer in the spec"))
+        return found
+
+    def _next_limit(self) -> datetime | None:
+        """When the next leaving pod stops counting."""
+        limits = [leaves_by(pod) for pods in self.pods.values() for pod in pods]
+        return earliest(*(at for at in limits if at is not None and at > self.now))
+
+    def _reason(self, steps: Iterable[Step]) -> str:
+        said = [text for step in steps if (text := describe(step))]
+        counts = ", ".join(f"{role.name} {role.ready}/{role.budget.desired}" for role in self.roles[:10])
+        return f"{', '.join(said)}; ready: {counts}"[:500]
+
+    def _view(self, found: RoleMoves, health: Health, wake_at: datetime | None) -> View:
+        phase = self._phase(found, health)
+        revision = labels_of(self.roleset).get(labels.STORM_SERVICE_REVISION, "")
+        rows = [
+            RoleRow(role.name, role.budget.desired, role.ready, role.updated, _note(role, health))
+            for role in self.roles
+        ]
+        details = page(
+            phase=phase, revision=revision, rows=rows, blocked=health.blocked, wake_at=wake_at, memory=self.memory,
+            now=self.now,
+        )  # fmt: skip
+        return View(phase=phase, revision=revision, blocked=health.blocked, model=model_of(self.specs), details=details)
+
+    def _phase(self, found: RoleMoves, health: Health) -> str:
+        if any(role.outdated for role in self.roles):
+            return "Updating"
+        if health.is_ready and not found.moves:
+            return "Ready"
+        return "Scaling" if any(role.ready for role in self.roles) else "Creating"
+
+
+def _note(role: Role, health: Health) -> str:
+    if role.fault:
+        return role.fault
+    is_short = any(role.name == short.name for short in health.short)
+    return health.trouble.sentence if health.trouble is not None and is_short else ""
+
+
+def describe(step: Step) -> str:
+    """A few words for a pod step; nothing for the others."""
+    if isinstance(step, CreatePods):
+        return f"create {counted(step.count or len(step.slots), 'pod')} of {step.role}"
+    if isinstance(step, DeletePods) and step.targets:
+        return f"delete {counted(len(step.targets), 'pod')} of {step.role}"
+    return "add the finalizer" if isinstance(step, AddFinalizer) else ""
+
+
+def _events(steps: Iterable[Step]) -> list[tuple[str, str, str]]:
+    found = []
+    for step in steps:
+        if isinstance(step, CreatePods):
+            found.append(("Normal", labels.EVENT_PODS_CREATED, describe(step)))
+        if isinstance(step, DeletePods) and step.targets:
+            found.append(("Normal", labels.EVENT_PODS_DELETED, describe(step)))
+    return found

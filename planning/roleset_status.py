@@ -1,0 +1,118 @@
+"""The status of a RoleSet: counts by role, conditions, and which pod keeps it from being ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from crds import labels
+from planning.backoff import failures_of
+from planning.conditions import Condition, merged
+from planning.members import Role
+from planning.objects import generation_of, is_condition_true, is_deleting, status_of
+from planning.trouble import Trouble, worst_of
+from planning.wire import Memory
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Reasons of the RoleSet's conditions."""
+
+    ready: str
+    not_ready: str
+    failure: str
+
+
+REASONS: Final = Reasons("RoleSetReady", "RoleSetNotReady", "ReconcileError")
+# What AIBrix writes; for clients that compare reasons.
+LEGACY_REASONS: Final = Reasons("roleset is ready", "roleset is not ready", "reconcile roleset error")
+REASON_BLOCKED: Final = "Blocked"
+_OWNED: Final = (labels.READY, labels.PROGRESSING, labels.REPLICA_FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the status says. `short` names roles with too few ready pods; `trouble` the pod that keeps them."""
+
+    short: Sequence[Role]
+    trouble: Trouble | None
+    failures: Sequence[str]
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.short
+
+    @property
+    def blocked(self) -> str:
+        """A sentence when something has to be done before the roles can become ready or up to date."""
+        if self.failures:
+            return self.failures[0]
+        return self.trouble.sentence if self.trouble is not None and self.trouble.stuck else ""
+
+
+def health_of(roleset: Json, roles: Sequence[Role], pods: Mapping[str, Sequence[Json]], memory: Memory) -> Health:
+    """`pods` holds the pods by role name."""
+    short = [role for role in roles if role.ready < role.budget.desired]
+    waiting = [
+        pod
+        for role in roles
+        for pod in pods.get(role.name, ())
+        if not is_deleting(pod) and not is_condition_true(pod, labels.READY) and status_of(pod).get("phase") not in
+        ("Succeeded", "Failed")
+    ]  # fmt: skip
+    faults = [role.fault for role in roles if role.fault]
+    failed = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(roleset))]
+    return Health(short, worst_of(waiting), [*faults, *failed])
+
+
+def status(roleset: Json, roles: Sequence[Role], health: Health, reasons: Reasons, now: datetime) -> Json:
+    """The whole status to publish."""
+    before = status_of(roleset).get("conditions") or ()
+    return {
+        "observedGeneration": generation_of(roleset),
+        "roles": [role_status(role) for role in roles],
+        "conditions": merged(before, _conditions(roles, health, reasons), _OWNED, now),
+    }
+
+
+def role_status(role: Role) -> Json:
+    active, ready = len(role.active), role.ready
+    return {
+        "name": role.name,
+        "replicas": active,
+        "readyReplicas": ready,
+        "notReadyReplicas": active - ready,
+        "updatedReplicas": role.updated,
+        "updatedReadyReplicas": role.updated_ready,
+    }
+
+
+def is_updated(roles: Sequence[Role]) -> bool:
+    return all(not role.outdated and role.updated_ready == role.budget.desired for role in roles)
+
+
+def _conditions(roles: Sequence[Role], health: Health, reasons: Reasons) -> list[Condition]:
+    found = [_ready(health, reasons), _progressing(roles, health)]
+    if health.failures:
+        found.append(Condition(labels.REPLICA_FAILURE, "True", reasons.failure, "; ".join(health.failures)))
+    return found
+
+
+def _ready(health: Health, reasons: Reasons) -> Condition:
+    if health.is_ready:
+        return Condition(labels.READY, "True", reasons.ready)
+    short = ", ".join(f"{role.name} ({role.ready} of {role.budget.desired} ready)" for role in health.short)
+    why = f"; {health.trouble.sentence}" if health.trouble is not None else ""
+    return Condition(labels.READY, "False", reasons.not_ready, f"{short}{why}")
+
+
+def _progressing(roles: Sequence[Role], health: Health) -> Condition:
+    if health.blocked:
+        return Condition(labels.PROGRESSING, "False", REASON_BLOCKED, health.blocked)
+    if health.is_ready and is_updated(roles):
+        return Condition(labels.PROGRESSING, "False", labels.REASON_COMPLETED)
+    return Condition(labels.PROGRESSING, "True", labels.REASON_PROCESSING)

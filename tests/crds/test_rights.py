@@ -1,0 +1,66 @@
+"""What the operator and the gateway may do, asked of a real API server."""
+
+from __future__ import annotations
+
+import pytest
+
+from local.kubeconfig import KubectlError
+
+OPERATOR = "system:serviceaccount:aibrix-system:aibrix-controller-manager"
+GATEWAY = "system:serviceaccount:aibrix-system:aibrix-gateway-plugins"
+
+
+def may(control_plane, who: str, verb: str, resource: str, namespace: str = "default") -> bool:
+    resource, _, sub = resource.partition("/")
+    command = ["auth", "can-i", verb, resource, "-n", namespace, f"--as={who}"]
+    try:
+        answer = control_plane.kubectl(*command, *([f"--subresource={sub}"] if sub else []))
+    except KubectlError:
+        return False
+    return answer.strip().endswith("yes")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("patch", "stormservices.orchestration.aibrix.ai"),
+        ("create", "rolesets.orchestration.aibrix.ai"),
+        ("patch", "stormservices.orchestration.aibrix.ai/status"),
+        ("patch", "rolesets.orchestration.aibrix.ai/status"),
+        ("delete", "rolesets.orchestration.aibrix.ai"),
+        ("create", "pods"),
+        ("delete", "pods"),
+        ("create", "services"),
+        ("update", "controllerrevisions.apps"),
+        ("create", "events"),
+    ],
+)
+def test_the_operator_may_do_its_work(control_plane, verb, resource):
+    assert may(control_plane, OPERATOR, verb, resource)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("create", "stormservices.orchestration.aibrix.ai"),
+        ("delete", "stormservices.orchestration.aibrix.ai"),
+        ("get", "secrets"),
+        ("create", "pods/exec"),
+        ("delete", "services"),
+        ("update", "leases.coordination.k8s.io"),
+        ("list", "nodes"),
+    ],
+)
+def test_the_operator_may_do_no_more(control_plane, verb, resource):
+    assert not may(control_plane, OPERATOR, verb, resource)
+
+
+def test_the_operator_holds_a_lease_in_its_own_namespace(control_plane):
+    assert may(control_plane, OPERATOR, "update", "leases.coordination.k8s.io", "aibrix-system")
+
+
+@pytest.mark.parametrize("resource", ["pods", "endpointslices.discovery.k8s.io"])
+def test_the_gateway_reads_and_writes_nothing(control_plane, resource):
+    assert may(control_plane, GATEWAY, "watch", resource)
+    assert not may(control_plane, GATEWAY, "patch", resource)
+    assert not may(control_plane, GATEWAY, "get", "secrets")

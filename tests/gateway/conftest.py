@@ -1,0 +1,41 @@
+"""One gateway, Envoy and set of small engines for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.gateway.rig import ControlPlane, Engine, Rig
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def rig(control_plane: ControlPlane) -> AsyncIterator[Rig]:
+    async with Rig.running(control_plane) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engines() -> AsyncIterator[list[Engine]]:
+    """Four engines that live as long as the session: no test ends them."""
+    started = [await Engine.start() for _ in range(4)]
+    yield started
+    for engine in started:
+        engine.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(rig: Rig) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client of Envoy's listener."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(rig.url, connector=connector) as session:
+        yield session
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> str:
+    """A model name that no other test uses."""
+    name: str = request.node.name
+    return name.removeprefix("test_").partition("[")[0].replace("_", "-")[:40].strip("-")

@@ -1,0 +1,342 @@
+"""The request path as tests see it: a real gateway and a real Envoy over a real API server, small engines behind it.
+
+Pods are real objects without a node; their status is patched as a kubelet would. Each test uses a model of its own, so
+that all tests of a session can share one gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import yaml
+
+from gateway.envoy import EnvoyValues, render
+from gateway.settings import GatewaySettings
+
+HERE = Path(__file__).parent
+ENVOY = Path(sys.executable).parent / "envoy"
+ENGINE_PORT = 22801
+_hosts = itertools.count(1)
+_names = itertools.count(1)
+
+
+class ControlPlane(Protocol):
+    """What the fixture `control_plane` gives."""
+
+    kubeconfig: Path
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str: ...  # noqa: A002
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def eventually(check: Callable[[], Any], within: float = 10, every: float = 0.02) -> Any:
+    """The first true answer of `check`, which may be a coroutine function."""
+    last: Any = None
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            last = check()
+            last = await last if asyncio.iscoroutine(last) else last
+            if last:
+                return last
+        except (AssertionError, KeyError, OSError, aiohttp.ClientError) as error:
+            last = error
+        await asyncio.sleep(every)
+    raise AssertionError(f"not within {within} s; last seen: {last!r}")
+
+
+@dataclass
+class Gate:
+    """The way from the gateway to the API server, which a test may shut."""
+
+    target: tuple[str, int]
+    port: int = field(default_factory=free_port)
+    server: asyncio.Server | None = None
+    streams: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def open(self) -> None:
+        self.server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+
+    def shut(self) -> None:
+        if self.server is not None:
+            self.server.close()
+        for stream in list(self.streams):
+            stream.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self.target)
+        self.streams |= {writer, back}
+        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
+        self.streams -= {writer, back}
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+def through(gate_port: int, kubeconfig: Path, home: Path) -> tuple[Path, tuple[str, int]]:
+    """A copy of `kubeconfig` that leads through the gate, and where the gate shall lead."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    host, _, port = cluster["server"].removeprefix("https://").partition(":")
+    cluster["server"] = f"https://127.0.0.1:{gate_port}"
+    changed = home / "kubeconfig"
+    changed.write_text(yaml.safe_dump(config))
+    return changed, (host, int(port))
+
+
+@dataclass
+class Engine:
+    """One engine process on a loopback address of its own."""
+
+    host: str
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    async def start(cls, host: str = "") -> Engine:
+        host = host or f"127.86.{os.getpid() % 250}.{next(_hosts)}"
+        engine = cls.launch(host)
+        await eventually(engine.answers)
+        return engine
+
+    @classmethod
+    def launch(cls, host: str) -> Engine:
+        return cls(host, subprocess.Popen([sys.executable, "-S", str(HERE / "engine.py"), f"{host}:{ENGINE_PORT}"]))
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{ENGINE_PORT}"
+
+    def answers(self) -> bool:
+        with socket.create_connection((self.host, ENGINE_PORT), timeout=1):
+            return True
+
+    async def seen(self) -> list[dict[str, Any]]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{self.address}/seen") as got:
+            listed: list[dict[str, Any]] = await got.json()
+            return listed
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Part:
+    """A process of the rig with its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @classmethod
+    def start(cls, name: str, home: Path, command: list[str], environment: Mapping[str, str] | None = None) -> Part:
+        log = home / f"{name}.log"
+        with log.open("ab") as out:
+            return cls(subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=home), log)
+
+    def stop(self, grace: float = 10) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@dataclass
+class Rig:
+    """One gateway and one Envoy. Use `Rig.running`."""
+
+    control_plane: ControlPlane
+    home: Path
+    gate: Gate
+    settings: GatewaySettings
+    environment: dict[str, str]
+    port: int = field(default_factory=free_port)
+    admin_port: int = field(default_factory=free_port)
+    namespace: str = ""
+    gateway: Part | None = None
+    envoy: Part | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, control_plane: ControlPlane, **variables: str) -> AsyncIterator[Rig]:
+        """A rig that serves; everything of it is gone afterwards."""
+        home = Path(tempfile.mkdtemp(prefix="brixgw-"))
+        gate = Gate(("", 0))
+        kubeconfig, gate.target = through(gate.port, control_plane.kubeconfig, home)
+        given = {
+            "KUBECONFIG": str(kubeconfig),
+            "BRIXFLOW_SEGMENT_PATH": str(home / "shm" / "segment"),
+            "BRIXFLOW_EXT_PROC_ADDRESS": f"127.0.0.1:{free_port()}",
+            "BRIXFLOW_GATEWAY_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
+            "ROUTING_ALGORITHM": "least-request",
+            "AIBRIX_SHUTDOWN_DRAIN_SECONDS": "5",
+            "POD_NAME": "gateway-under-test",
+            **variables,
+        }
+        rig = cls(control_plane, home, gate, GatewaySettings.from_environment(given), os.environ | given)
+        rig.namespace = f"gw-{home.name.rpartition('-')[2].lower().replace('_', 'x')}"
+        try:
+            await rig.up()
+            yield rig
+        finally:
+            await rig.down()
+
+    async def up(self) -> None:
+        await self.gate.open()
+        self.control_plane.kubectl("create", "namespace", self.namespace)
+        self.start_gateway()
+        config = self.home / "envoy.yaml"
+        config.write_text(render(self.envoy_values()))
+        command = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn"]
+        command += ["--file-flush-interval-msec", "100"]
+        self.envoy = Part.start("envoy", self.home, command)
+        await eventually(lambda: "default" in self.kubectl("get", "serviceaccounts", "-o", "name"), within=30)
+        await eventually(self.is_healthy, within=20)
+        await eventually(self.envoy_answers, within=10)
+
+    def start_gateway(self) -> None:
+        command = [sys.executable, "-m", "gateway.process"]
+        self.gateway = Part.start("gateway", self.home, command, self.environment)
+
+    def envoy_values(self) -> EnvoyValues:
+        return EnvoyValues(
+            listen_port=self.port,
+            admin_port=self.admin_port,
+            ext_proc=self.settings.sockets,
+            http=self.settings.http_address,
+            access_log=self.home / "access.log",
+            listen_address="127.0.0.1",
+        )
+
+    async def down(self) -> None:
+        for part in (self.envoy, self.gateway):
+            if part is not None:
+                part.stop()
+        self.gate.shut()
+        await asyncio.sleep(0.05)  # its streams end
+        self.control_plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    # Kubernetes
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        return self.control_plane.kubectl("--namespace", self.namespace, *arguments, input=given)
+
+    def pod(self, model: str, host: str, *, ready: bool = True, name: str = "", **labels: str) -> str:
+        """Create a pod that serves `model` at `host`; its name."""
+        name = name or f"{model}-{next(_names)}"
+        own = {"model.aibrix.ai/name": model, "model.aibrix.ai/port": str(ENGINE_PORT), **labels}
+        spec = {"schedulerName": "none", "containers": [{"name": "engine", "image": "engine"}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": own}, "spec": spec}
+        self.kubectl("create", "-f", "-", given=json.dumps(pod))
+        self.patch(name, {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]} if host else {})
+        self.set_ready(name, ready)
+        return name
+
+    def set_ready(self, name: str, ready: bool) -> None:
+        self.patch(name, {"conditions": [{"type": "Ready", "status": str(ready)}]})
+
+    def patch(self, name: str, status: Mapping[str, Any]) -> None:
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
+
+    # HTTP
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{self.settings.http_address}"
+
+    async def is_healthy(self) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.http_url}/healthz") as got:
+            return got.status == 200
+
+    async def envoy_answers(self) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/healthz") as got:
+            return got.status == 200
+
+    async def metrics(self) -> dict[str, float]:
+        """All series of the gateway's page, by their text."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.http_url}/metrics") as got:
+            lines = (await got.text()).splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Sum of the series of a metric that carry these labels; 0 when there is none."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = await self.metrics()
+        return sum(
+            value for series, value in found.items()
+            if re.split(r"[{ ]", series)[0] == name and all(label in series for label in wanted)
+        )  # fmt: skip
+
+    async def routable(self, model: str, count: int) -> None:
+        """Wait until `count` pods of the model may be chosen."""
+
+        async def reached() -> bool:
+            return await self.metric("model_replicas", model=model) == count
+
+        await eventually(reached)
+
+    async def in_flight(self) -> float:
+        return await self.metric("gateway_in_flight_requests")
+
+    async def is_quiet(self) -> bool:
+        """True when nothing runs anywhere: neither in a model nor on a pod."""
+        found = await self.metrics()
+        names = ("gateway_in_flight_requests", "gateway_model_in_flight_requests", "brixflow_pod_requests_running")
+        return all(value == 0 for series, value in found.items() if series.startswith(names))
+
+    # Processes
+
+    def children(self) -> dict[str, int]:
+        """Process ids of the gateway's children by name, those that live now."""
+        assert self.gateway is not None
+        found = {}
+        for line in self.gateway.log.read_text().splitlines():
+            if started := re.search(r"event=child_started child=(\S+) child_pid=(\d+)", line):
+                found[started[1]] = int(started[2])
+        return found
+
+    def kill(self, child: str) -> int:
+        pid = self.children()[child]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+def chat(model: str, text: str = "hi", **fields: Any) -> dict[str, Any]:
+    """A chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}

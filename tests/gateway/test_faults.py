@@ -1,0 +1,196 @@
+"""Requests flow while parts of the system are away, and only what was on a killed part fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+
+from tests.gateway.rig import Engine, Rig, chat, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+CHAT = "/v1/chat/completions"
+
+
+@dataclass
+class Traffic:
+    """What a steady stream of requests met: statuses (0: no answer) and the pods that served."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    pods: list[tuple[float, str]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    async def ask(self, client: aiohttp.ClientSession, model: str) -> None:
+        try:
+            async with client.post(CHAT, json=chat(model), headers={"x-engine-delay": "0.01"}) as answer:
+                text = await answer.text()
+                self.statuses[answer.status] += 1
+                self.pods.append((time.monotonic(), answer.headers.get("target-pod", "")))
+                if answer.status != 200:
+                    self.failures.append(text)
+        except aiohttp.ClientError as error:
+            self.statuses[0] += 1
+            self.failures.append(repr(error))
+
+    def since(self, moment: float) -> set[str]:
+        return {pod for when, pod in self.pods if when > moment}
+
+
+@contextlib.asynccontextmanager
+async def flowing(client: aiohttp.ClientSession, model: str, per_second: int = 100) -> AsyncIterator[Traffic]:
+    """Requests at a steady rate while the block runs; all have ended when it is left."""
+    traffic, running = Traffic(), set[asyncio.Task[None]]()
+
+    async def send() -> None:
+        while True:
+            task = asyncio.create_task(traffic.ask(client, model))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            await asyncio.sleep(1 / per_second)
+
+    sender = asyncio.create_task(send())
+    try:
+        yield traffic
+    finally:
+        sender.cancel()
+        await asyncio.gather(*running)
+
+
+@pytest.fixture
+def pods(rig: Rig, engines: list[Engine], model: str) -> dict[str, Engine]:
+    return {rig.pod(model, engine.host): engine for engine in engines}
+
+
+async def test_a_pod_that_turns_unready_leaves_the_choice_at_once(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+    out = next(iter(pods))
+    async with flowing(client, model) as traffic:
+        await asyncio.sleep(0.5)
+        assert out in {pod for _, pod in traffic.pods}
+        rig.set_ready(out, False)
+        patched = time.monotonic()
+        await asyncio.sleep(1.0)
+    assert set(traffic.statuses) == {200}
+    assert traffic.since(patched + 0.5) == set(pods) - {out}
+
+
+async def test_a_rolling_update_fails_no_request(rig: Rig, client: aiohttp.ClientSession, model: str) -> None:
+    old = [await Engine.start() for _ in range(2)]
+    names = [rig.pod(model, engine.host) for engine in old]
+    await rig.routable(model, 2)
+    new: list[Engine] = []
+    async with flowing(client, model) as traffic:
+        for name, engine in zip(names, old, strict=True):
+            new.append(await Engine.start())
+            rig.pod(model, new[-1].host)
+            await rig.routable(model, 3)
+            hold = '{"metadata":{"finalizers":["test.brixflow/hold"]}}'
+            rig.kubectl("patch", "pod", name, "--type=merge", "-p", hold)
+            rig.kubectl("delete", "pod", name, "--wait=false")
+            await asyncio.sleep(0.5)  # the engine's lame-duck period: terminating, still accepting
+            engine.stop()
+            rig.kubectl("patch", "pod", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+            await rig.routable(model, 2)
+    assert set(traffic.statuses) == {200}, traffic.failures[:3]
+    for engine in new:
+        engine.stop()
+
+
+async def test_requests_flow_while_the_collector_is_killed_and_restarted(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+    before = await rig.metrics()
+    async with flowing(client, model) as traffic:
+        killed = rig.kill("collector")
+        await eventually(lambda: rig.children()["collector"] != killed)
+        await eventually(rig.is_healthy)
+        await rig.routable(model, len(pods))
+    assert set(traffic.statuses) == {200}, traffic.failures[:3]
+    await eventually(rig.is_quiet)
+    assert_no_counter_fell(before, await rig.metrics())
+
+
+async def test_requests_flow_while_the_api_server_is_away_and_changes_are_seen_afterwards(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+    out = next(iter(pods))
+    async with flowing(client, model) as traffic:
+        rig.gate.shut()
+        await asyncio.sleep(1.0)
+        rig.set_ready(out, False)
+        assert await rig.is_healthy()
+        await rig.gate.open()
+        await rig.routable(model, len(pods) - 1)
+    assert set(traffic.statuses) == {200}, traffic.failures[:3]
+
+
+async def test_a_collector_that_starts_without_the_api_server_keeps_the_topology(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+    rig.gate.shut()
+    killed = rig.kill("collector")
+    async with flowing(client, model) as traffic:
+        await eventually(lambda: rig.children()["collector"] != killed)
+        await eventually(rig.is_healthy)
+        async with client.get("/v1/models") as answer:
+            assert answer.status == 503
+        await rig.gate.open()
+        await rig.routable(model, len(pods))
+    assert set(traffic.statuses) == {200}, traffic.failures[:3]
+
+
+async def test_an_ext_proc_process_that_is_killed_takes_only_its_own_streams_along(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+    before = await rig.metrics()
+    async with flowing(client, model) as traffic:
+        await asyncio.sleep(0.3)
+        killed = rig.kill("ext_proc-0")
+        await eventually(lambda: rig.children()["ext_proc-0"] != killed)
+        await eventually(rig.is_healthy)
+        await asyncio.sleep(0.5)
+    failed = sum(count for status, count in traffic.statuses.items() if status != 200)
+    assert failed <= 5, traffic.statuses  # 100 requests/s of about 15 ms: one or two on each process
+    assert traffic.statuses[200] > 100
+    await eventually(rig.is_quiet)
+    assert_no_counter_fell(before, await rig.metrics())
+
+
+async def test_both_ext_proc_processes_get_an_even_share(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+
+    async def shares() -> dict[str, int]:
+        async with client.get(f"http://127.0.0.1:{rig.admin_port}/clusters?format=json") as answer:
+            clusters = (await answer.json())["cluster_statuses"]
+        (ext_proc,) = [each for each in clusters if each["name"] == "ext_proc"]
+        stats = {host["address"]["pipe"]["path"]: host["stats"] for host in ext_proc["host_statuses"]}
+        return {
+            path: int(next(s.get("value", 0) for s in own if s["name"] == "rq_total")) for path, own in stats.items()
+        }
+
+    before = await shares()
+    for _ in range(40):
+        async with client.post(CHAT, json=chat(model)) as answer:
+            assert answer.status == 200
+    grown = [count - before[path] for path, count in (await shares()).items()]
+    assert max(grown) <= 1.3 * sum(grown) / len(grown)
+
+
+def assert_no_counter_fell(before: dict[str, float], after: dict[str, float]) -> None:
+    for series, value in before.items():
+        if "_total" in series and not series.startswith("process_"):
+            assert after.get(series, 0) >= value, series

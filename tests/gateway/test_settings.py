@@ -1,0 +1,50 @@
+"""What the environment means to the gateway."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import GatewaySettings, host_and_port
+
+
+def test_an_empty_environment_means_the_defaults_of_the_table() -> None:
+    settings = GatewaySettings.from_environment({})
+    assert (settings.processes, settings.default_strategy, settings.api_key) == (2, "", "")
+    assert settings.drain == timedelta(seconds=120)
+    assert settings.ext_proc_address == "127.0.0.1:50052"
+    assert settings.gateway_pod
+
+
+@pytest.mark.parametrize(
+    ("given", "strategy"),
+    [
+        ({"ROUTING_ALGORITHM": " random "}, "random"),
+        ({"ROUTING_ALGORITHM": ""}, ""),
+        ({"AIBRIX_ROUTING_ALGORITHM": "least_request"}, "least-request"),  # gateway-ops 37
+        ({"ROUTING_ALGORITHM": "random", "AIBRIX_ROUTING_ALGORITHM": "least_request"}, "random"),
+    ],
+)
+def test_the_default_strategy_and_its_alias(given: dict[str, str], strategy: str) -> None:
+    assert GatewaySettings.from_environment(given).default_strategy == strategy
+
+
+@pytest.mark.parametrize("value", ["", "x", "0", "-3"])
+def test_a_number_that_means_nothing_is_the_default(value: str) -> None:  # gateway-ops 12
+    assert GatewaySettings.from_environment({"BRIXFLOW_GATEWAY_PROCESSES": value}).processes == 2
+
+
+def test_each_process_has_a_socket_beside_the_segment() -> None:
+    given = {"BRIXFLOW_SEGMENT_PATH": "/dev/shm/x/segment", "BRIXFLOW_GATEWAY_PROCESSES": "3"}
+    settings = GatewaySettings.from_environment(given)
+    assert settings.segment_path == Path("/dev/shm/x/segment")
+    assert settings.sockets == tuple(f"unix:/dev/shm/x/ext_proc-{index}.sock" for index in range(3))
+
+
+@pytest.mark.parametrize(
+    ("address", "pair"), [("127.0.0.1:1", ("127.0.0.1", 1)), (":8080", ("", 8080)), ("[::1]:9", ("::1", 9))]
+)
+def test_addresses(address: str, pair: tuple[str, int]) -> None:
+    assert host_and_port(address) == pair

@@ -1,0 +1,100 @@
+"""The workflow of one object: id `<kind>/<namespace>/<name>`, from the object's creation until it is gone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.messages import Edited, ObjectState, RolloutState
+    from activities.wording import cut_bytes
+    from planning.wire import CloseObject, Decision, RolloutResult, StartRollout
+    from workflows import timing
+    from workflows.loop import Loop
+    from workflows.rollout import RolloutWorkflow
+
+
+@workflow.defn(name="Object")
+class ObjectWorkflow:
+    """Asks, acts, remembers; hands each rollout to a child. It never fails, and ignores being cancelled."""
+
+    @workflow.init
+    def __init__(self, state: ObjectState) -> None:
+        self._loop = Loop(state.ref, state.memory, None, self._cancelled)
+        self._child_waits = timing.CHILD_EXISTS_WAIT
+
+    @workflow.run
+    async def run(self, _state: ObjectState) -> str:
+        """Return once the object is gone; go on as a new run for a successor, or when the history grows long."""
+        self._loop.show()
+        while True:
+            decision = await self._loop.next_decision()
+            closing = next((step for step in decision.steps if isinstance(step, CloseObject)), None)
+            if closing is not None:
+                return await self._close(decision, closing)
+            await self._act(decision)
+            if workflow.info().is_continue_as_new_suggested():
+                await self._loop.handlers_finished()
+                workflow.continue_as_new(ObjectState.of(self._loop.ref, self._loop.memory))
+
+    @workflow.update
+    async def pause(self) -> Edited:
+        """Set `spec.paused` of the object."""
+        return await self._loop.edit(paused=True)
+
+    @workflow.update
+    async def resume(self) -> Edited:
+        """Clear `spec.paused` of the object."""
+        return await self._loop.edit(paused=False)
+
+    async def _cancelled(self) -> str:
+        return "ignored: delete the object instead"
+
+    async def _close(self, decision: Decision, closing: CloseObject) -> str:
+        self._loop.remember(decision, [])
+        await self._loop.handlers_finished()
+        if closing.successor is not None:
+            workflow.continue_as_new(ObjectState.of(closing.successor))
+        return "the object is gone"
+
+    async def _act(self, decision: Decision) -> None:
+        starting = next((step for step in decision.steps if isinstance(step, StartRollout)), None)
+        short = [step for step in decision.steps if not isinstance(step, StartRollout)]
+        if starting is None or short:
+            done = await self._loop.carry_out(decision.model_copy(update={"steps": short}))
+        else:
+            self._loop.remember(decision, [])
+            done = True
+        if starting is not None and done:
+            await self._roll_out(starting)
+
+    async def _roll_out(self, step: StartRollout) -> None:
+        """Run the child to its end; whatever that end is, the next poll decides what follows."""
+        try:
+            result = await self._loop.unhurried(self._child(step))
+        except WorkflowAlreadyStartedError:
+            self._loop.note(f"rollout of {step.revision}", "is running already")
+            await self._loop.unhurried(workflow.sleep(self._child_waits))
+            self._child_waits = min(self._child_waits * 2, timing.CHILD_EXISTS_LONGEST_WAIT)
+        except (ChildWorkflowError, FailureError) as error:
+            self._loop.note(f"rollout of {step.revision}", f"ended early: {error.cause or error}")
+            await self._loop.unhurried(workflow.sleep(timedelta(seconds=1)))
+        else:
+            self._child_waits = timing.CHILD_EXISTS_WAIT
+            self._loop.note(f"rollout of {step.revision}", f"{result.result} {result.message}".strip())
+
+    async def _child(self, step: StartRollout) -> RolloutResult:
+        ref = self._loop.ref
+        state = RolloutState(ref=ref, revision=step.revision, number=step.number)
+        number = f" (revision {step.number})" if step.number else ""
+        return await workflow.execute_child_workflow(
+            RolloutWorkflow.run,
+            state,
+            id=ref.rollout_id(step.revision),
+            task_queue=timing.WORKFLOWS_QUEUE,
+            cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+            static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name} to {step.revision}{number}"),
+            static_details=f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`",
+        )

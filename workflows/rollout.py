@@ -1,0 +1,80 @@
+"""The workflow of one rollout: id `rollout/<kind>/<namespace>/<name>/<revision>`, a child of the object's workflow.
+
+While it runs it is the only one that writes the object's children and status: rollout, scaling and recovery share one
+disruption budget.
+"""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.messages import Edited, RolloutState
+    from planning.wire import CloseRollout, Decision, RolloutResult
+    from workflows.loop import Loop
+
+REMEMBERED_BLOCKS = 10
+
+
+@workflow.defn(name="Rollout")
+class RolloutWorkflow:
+    """The same loop until the planner closes it. To cancel it means to pause the object."""
+
+    @workflow.init
+    def __init__(self, state: RolloutState) -> None:
+        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled)
+        self._state = state
+        self._started_at = state.started_at or workflow.now()
+        self._blocked = list(state.blocked)
+
+    @workflow.run
+    async def run(self, _state: RolloutState) -> RolloutResult:
+        """Return how the rollout ended; go on as a new run when the history grows long."""
+        self._loop.show()
+        while True:
+            decision = await self._loop.next_decision()
+            self._note_blocked(decision)
+            closing = next((step for step in decision.steps if isinstance(step, CloseRollout)), None)
+            if closing is not None:
+                self._loop.remember(decision, [])
+                await self._loop.handlers_finished()
+                return self._result(closing)
+            await self._loop.carry_out(decision)
+            if workflow.info().is_continue_as_new_suggested():
+                await self._loop.handlers_finished()
+                workflow.continue_as_new(self._carried())
+
+    @workflow.update
+    async def pause(self) -> Edited:
+        """Set `spec.paused` of the object."""
+        return await self._loop.edit(paused=True)
+
+    @workflow.update
+    async def resume(self) -> Edited:
+        """Clear `spec.paused` of the object."""
+        return await self._loop.edit(paused=False)
+
+    async def _cancelled(self) -> str:
+        edited = await self._loop.edit(paused=True)
+        return edited.message or "taken as pause: spec.paused is set"
+
+    def _note_blocked(self, decision: Decision) -> None:
+        blocked = decision.view.blocked
+        if blocked and blocked not in self._blocked:
+            self._blocked = [*self._blocked, blocked][-REMEMBERED_BLOCKS:]
+
+    def _carried(self) -> RolloutState:
+        return self._state.model_copy(
+            update={"memory": self._loop.memory, "started_at": self._started_at, "blocked": self._blocked}
+        )
+
+    def _result(self, closing: CloseRollout) -> RolloutResult:
+        return RolloutResult(
+            result=closing.result,
+            revision=self._state.revision,
+            message=closing.message,
+            decisions=self._loop.memory.number,
+            started_at=self._started_at,
+            ended_at=workflow.now(),
+            blocked=self._blocked,
+        )

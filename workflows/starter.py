@@ -1,0 +1,155 @@
+"""Sees to it that every object has its workflow: on arrival, after the first list, and whenever nobody looks after it.
+
+It keeps no memory of what it started and never asks visibility: starting is idempotent (a running workflow is kept).
+An object that no poll and no step has touched for a minute is started again; one whose workflow runs all the same, yet
+cannot make progress because its task keeps failing, is terminated first. Nothing is lost by that: a fresh workflow
+adopts what exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.messages import ObjectState
+from activities.metrics import Metrics
+from activities.polls import Polls
+from activities.store import Cache
+from activities.wording import cut_bytes
+from planning.planner import Json, Planner
+from planning.wire import Ref
+from workflows.object import ObjectWorkflow
+from workflows.shown import OBJECT_KIND, OBJECT_NAMESPACE
+from workflows.timing import WORKFLOWS_QUEUE
+
+log = logging.getLogger(__name__)
+
+STARTS_AT_ONCE = 10
+UNTENDED_SECONDS = 60.0
+SWEEP_SECONDS = 5.0
+JAMMED_ATTEMPTS = 5
+"""Attempts of one workflow task after which it is taken to fail for ever; they are about two minutes apart in all."""
+RETRY_SECONDS = 2.0
+
+
+class Starter:
+    """Starts workflows until cancelled. `searchable`: search attributes may be given at the start."""
+
+    def __init__(
+        self, client: Client, cache: Cache, planners: Mapping[str, Planner], polls: Polls, metrics: Metrics
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._planners = planners
+        self._polls = polls
+        self._metrics = metrics
+        self._queue: asyncio.Queue[Ref] = asyncio.Queue()
+        self._queued: set[str] = set()
+        self._began = time.monotonic()
+        self.searchable = False
+
+    async def run(self) -> None:
+        self._began = time.monotonic()
+        for kind in self._planners:
+            store = self._cache.stores[kind]
+            store.added = self._arrived
+            for obj in store.objects():
+                self._arrived(obj)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._sweep())
+                for _ in range(STARTS_AT_ONCE):
+                    tasks.create_task(self._work())
+        finally:
+            for kind in self._planners:
+                self._cache.stores[kind].added = None
+
+    def _arrived(self, obj: Json) -> None:
+        self._enqueue(ref_of(obj))
+
+    def _enqueue(self, ref: Ref) -> None:
+        if ref.uid not in self._queued:
+            self._queued.add(ref.uid)
+            self._queue.put_nowait(ref)
+
+    async def _work(self) -> None:
+        while True:
+            ref = await self._queue.get()
+            try:
+                await self._start(ref)
+            except (RPCError, RuntimeError) as error:
+                self._metrics.starts.labels("failed").inc()
+                log.warning("start-failed object=%s error=%s", ref.workflow_id, error)
+                await asyncio.sleep(RETRY_SECONDS)
+                self._queue.put_nowait(ref)
+            else:
+                self._queued.discard(ref.uid)
+
+    async def _start(self, ref: Ref) -> None:
+        pairs = [SearchAttributePair(OBJECT_KIND, ref.kind), SearchAttributePair(OBJECT_NAMESPACE, ref.namespace)]
+        await self._client.start_workflow(
+            ObjectWorkflow.run,
+            ObjectState.of(ref),
+            id=ref.workflow_id,
+            task_queue=WORKFLOWS_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=TypedSearchAttributes(pairs) if self.searchable else TypedSearchAttributes([]),
+            static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name}"),
+            static_details=f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`",
+        )
+        self._metrics.starts.labels("asked").inc()
+
+    async def _sweep(self) -> None:
+        """Every few seconds: whoever has not been looked after for a minute is started again."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for kind in self._planners:
+                for obj in self._cache.stores[kind].objects():
+                    ref = ref_of(obj)
+                    if self._polls.untended_seconds(ref.uid, self._began) > UNTENDED_SECONDS:
+                        await self._rescue(ref)
+
+    async def _rescue(self, ref: Ref) -> None:
+        log.info("untended object=%s", ref.workflow_id)
+        self._polls.touch(ref.uid)
+        try:
+            await self._end_if_jammed(ref)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                log.warning("rescue-failed object=%s error=%s", ref.workflow_id, error)
+        self._enqueue(ref)
+
+    async def _end_if_jammed(self, ref: Ref) -> None:
+        """Terminate the object's workflow, or the rollout it waits for, when its task fails again and again."""
+        found = await self._client.get_workflow_handle(ref.workflow_id).describe()
+        children = [child.workflow_id for child in found.raw_description.pending_children]
+        for child in children:
+            handle = self._client.get_workflow_handle(child)
+            if is_jammed(await handle.describe()):
+                log.error("jammed workflow=%s", child)
+                await handle.terminate(reason="its task failed again and again: the object's workflow goes on")
+        if is_jammed(found):
+            log.error("jammed workflow=%s", ref.workflow_id)
+            handle = self._client.get_workflow_handle(ref.workflow_id, run_id=found.run_id)
+            await handle.terminate(reason="its task failed again and again: a fresh one adopts what exists")
+
+
+def is_jammed(found: WorkflowExecutionDescription) -> bool:
+    """True when the pending workflow task has failed many times and no activity is under way."""
+    raw = found.raw_description
+    busy = any(
+        pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED for pending in raw.pending_activities
+    )
+    return raw.HasField("pending_workflow_task") and raw.pending_workflow_task.attempt >= JAMMED_ATTEMPTS and not busy
+
+
+def ref_of(obj: Json) -> Ref:
+    metadata = obj["metadata"]
+    return Ref(kind=obj["kind"].lower(), namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])

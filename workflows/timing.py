@@ -1,0 +1,37 @@
+"""Queues and times of the loop.
+
+The heartbeat is a setting of the process. Workflows read it here: options of an activity take no part in replay, so a
+changed setting reaches running workflows without a new version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+WORKFLOWS_QUEUE = "workflows"
+WATCH_QUEUE = "watch"
+KUBE_QUEUE = "kube"
+
+POLL_LIFE = timedelta(hours=12)
+POLL_LIFE_JITTER = timedelta(hours=2)
+STEPS_LIFE = timedelta(seconds=60)
+STEPS_PATIENCE = timedelta(minutes=15)
+EDIT_PATIENCE = timedelta(seconds=30)
+RETRY_POLL = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=1.0)
+RETRY_STEPS = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+AFTER_POLL_FAILED = timedelta(seconds=10)
+CHILD_EXISTS_WAIT = timedelta(seconds=1)
+CHILD_EXISTS_LONGEST_WAIT = timedelta(seconds=30)
+
+
+@dataclass(slots=True)
+class Timing:
+    """`heartbeat`: how long a dead process goes unnoticed."""
+
+    heartbeat: timedelta = timedelta(seconds=15)
+
+
+timing = Timing()
