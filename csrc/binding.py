@@ -18,51 +18,66 @@ by one thread at a time. After a fork the child opens its own reader.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from csrc import _kernel
+from csrc.records import (
+    Decision,
+    End,
+    KernelError,
+    LimitReached,
+    Limits,
+    MessageUnreadable,
+    ModelTotals,
+    Origin,
+    Outcome,
+    Pod,
+    PodTotals,
+    Record,
+    Scan,
+    SegmentForeign,
+    SegmentMissing,
+    Settings,
+    Swept,
+    Totals,
+    Verdict,
+    WriterBusy,
+)
+
+__all__ = [
+    "Decision",
+    "End",
+    "Flow",
+    "KernelError",
+    "LimitReached",
+    "Limits",
+    "MessageUnreadable",
+    "ModelTotals",
+    "Origin",
+    "Outcome",
+    "Pod",
+    "PodTotals",
+    "Record",
+    "Scan",
+    "SegmentForeign",
+    "SegmentMissing",
+    "SegmentReader",
+    "SegmentWriter",
+    "Settings",
+    "Swept",
+    "Totals",
+    "Verdict",
+    "WriterBusy",
+    "scan",
+]
 
 _ffi: Any = _kernel.ffi
 _lib: Any = _kernel.lib
 
 DEFAULT_FLOWS = 16384
 OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
-
-
-class KernelError(Exception):
-    """Root of what the kernel refuses.
-
-    KernelError
-    |- SegmentMissing    no segment yet: retry once the collector has published
-    |- SegmentForeign    not a segment, damaged, or of an unknown major version: final
-    |- WriterBusy        another collector holds the lock: retry
-    |- LimitReached      a configured maximum: final for this input
-    |- MessageUnreadable not an ext_proc message: final for this stream
-    """
-
-
-class SegmentMissing(KernelError):
-    """No segment at the path yet; retry."""
-
-
-class SegmentForeign(KernelError):
-    """The file is not a segment that this kernel can read; final."""
-
-
-class WriterBusy(KernelError):
-    """Another writer lives, or every spare topology is being read; retry."""
-
-
-class LimitReached(KernelError):
-    """A configured maximum is reached; final for this input."""
-
-
-class MessageUnreadable(KernelError):
-    """The bytes are not a message that the flow can answer; final for the stream."""
 
 
 _REFUSALS: dict[int, type[KernelError]] = {
@@ -80,152 +95,6 @@ def _check(status: int, doing: str) -> None:
     if status == _lib.BRIX_SYSTEM:
         raise OSError(_ffi.errno, f"{doing}: the system refused")
     raise _REFUSALS.get(status, KernelError)(doing)
-
-
-class Origin(IntEnum):
-    """How a writer found its segment."""
-
-    CREATED = 0
-    ADOPTED = 1
-    REPLACED = 2
-
-
-class End(IntEnum):
-    """Why a host closes a flow."""
-
-    STREAM = 0
-    SHUTDOWN = 1
-
-
-class Outcome(IntEnum):
-    """The one terminal outcome of a request."""
-
-    NONE = 0
-    OK = 1
-    REJECTED = 2
-    UPSTREAM_ERROR = 3
-    CLIENT_CANCELLED = 4
-    SHUTDOWN = 5
-
-
-class Verdict(IntEnum):
-    """What a decision came to."""
-
-    CHOSEN = 0
-    NO_STRATEGY = 1
-    UNKNOWN_MODEL = 2
-    NO_READY_POD = 3
-    BAD_STRATEGY = 4
-    BAD_FILTER = 5
-    NO_CANDIDATE = 6
-    OVERLOADED = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Configured maxima: the segment is laid out once from them."""
-
-    models: int = 256
-    pods: int = 1024
-    members: int = 4096
-    text_bytes: int = 1 << 20
-    readers: int = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What every request of the node obeys; a key is kept only as its SHA-256."""
-
-    default_strategy: str = ""
-    api_key: str = ""
-    hide_pod_address: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """One address that can serve. `key` is its identity: the uid, with the port where a pod has several."""
-
-    key: str
-    namespace: str
-    name: str
-    address: str
-    ready: bool
-    engine: str = "vllm"
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep found: slots of dead readers, places of departed pods."""
-
-    slots_freed: int
-    slots_live: int
-    places_freed: int
-    places_held: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTotals:
-    """Counters of one model over all readers, dead ones included; name "" is "no known model"."""
-
-    name: str
-    in_flight: int
-    endings: Mapping[tuple[Outcome, int], int]
-    with_usage: int
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class PodTotals:
-    """Counters of one pod of the published topology: running now, routed ever."""
-
-    key: str
-    namespace: str
-    name: str
-    running: int
-    routed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Everything that `/metrics` shows of the segment at one moment."""
-
-    requests: int
-    in_flight: int
-    readers: int
-    anomalies: int
-    unparsed: int
-    bytes: int
-    models: tuple[ModelTotals, ...]
-    pods: tuple[PodTotals, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One request for the access log. `outcome` is NONE while it runs."""
-
-    outcome: Outcome
-    code: int
-    request_id: str
-    model: str
-    strategy: str
-    pod: str
-    address: str
-    streaming: bool
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A decision without HTTP. It counts on the pod until `SegmentReader.finish`."""
-
-    verdict: Verdict
-    pod: str
-    address: str
-    candidates: int
-    handle: Any = field(repr=False, compare=False)
 
 
 class _Texts:
@@ -271,12 +140,17 @@ class SegmentWriter:
         _check(status, f"open segment {path} for writing")
         return cls(handle[0], Origin(origin[0]))
 
+    def _live(self) -> Any:
+        if self._handle is None:
+            raise KernelError("the writer is closed")
+        return self._handle
+
     def publish(self, models: Mapping[str, Iterable[Pod]], settings: Settings | None = None) -> None:
         """Make `models` and `settings` the whole truth; readers see all of it or nothing.
 
         The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
         """
-        _check(_lib.brix_writer_begin(self._handle), "begin a topology")
+        _check(_lib.brix_writer_begin(self._live()), "begin a topology")
         self._put_settings(settings or Settings())
         listed = {name: tuple(pods) for name, pods in models.items()}
         indexes: dict[str, int] = {}
@@ -285,7 +159,7 @@ class SegmentWriter:
             indexes[key] = self._put_pod(pod)
         for name, members in listed.items():
             self._put_model(name, [indexes[pod.key] for pod in members])
-        _check(_lib.brix_writer_publish(self._handle), "publish a topology")
+        _check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published = tuple(pods.values())
 
     def _put_settings(self, settings: Settings) -> None:
@@ -293,7 +167,7 @@ class SegmentWriter:
         texts.fill(raw.default_strategy, settings.default_strategy)
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
-        _check(_lib.brix_writer_settings(self._handle, raw), "settings of a topology")
+        _check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
 
     def _put_pod(self, pod: Pod) -> int:
         texts, raw, index = _Texts(), _ffi.new("brix_pod *"), _ffi.new("uint32_t *")
@@ -304,25 +178,25 @@ class SegmentWriter:
         texts.fill(raw.engine, pod.engine)
         texts.fill(raw.labels, _labels_blob(pod.labels))
         raw.ready = int(pod.ready)
-        _check(_lib.brix_writer_pod(self._handle, raw, index), f"pod {pod.namespace}/{pod.name}")
+        _check(_lib.brix_writer_pod(self._live(), raw, index), f"pod {pod.namespace}/{pod.name}")
         return int(index[0])
 
     def _put_model(self, name: str, members: list[int]) -> None:
         raw = name.encode()
-        _check(_lib.brix_writer_model(self._handle, raw, len(raw)), f"model {name}")
+        _check(_lib.brix_writer_model(self._live(), raw, len(raw)), f"model {name}")
         for member in members:
-            _check(_lib.brix_writer_member(self._handle, member), f"member of model {name}")
+            _check(_lib.brix_writer_member(self._live(), member), f"member of model {name}")
 
     def sweep(self) -> Swept:
         """Free what dead readers and departed pods left; call it every 200 ms or so."""
         swept = _ffi.new("brix_swept *")
-        _check(_lib.brix_writer_sweep(self._handle, swept), "sweep")
+        _check(_lib.brix_writer_sweep(self._live(), swept), "sweep")
         return Swept(swept.slots_freed, swept.slots_live, swept.places_freed, swept.places_held)
 
     def totals(self) -> Totals:
         """Sum over live slots and what dead ones left."""
         raw = _ffi.new("brix_totals *")
-        _lib.brix_writer_totals(self._handle, raw)
+        _lib.brix_writer_totals(self._live(), raw)
         return Totals(
             requests=raw.requests,
             in_flight=raw.in_flight,
@@ -330,26 +204,25 @@ class SegmentWriter:
             anomalies=raw.anomalies,
             unparsed=raw.unparsed,
             bytes=raw.bytes,
+            decisions={name: int(raw.decisions[line]) for line, name in _STRATEGIES if raw.decisions[line]},
             models=tuple(self._model_totals()),
             pods=tuple(self._pod_totals()),
         )
 
     def _model_totals(self) -> Iterable[ModelTotals]:
         raw, index = _ffi.new("brix_model_totals *"), 0
-        while _lib.brix_writer_model_totals(self._handle, index, raw) == _lib.BRIX_OK:
+        while _lib.brix_writer_model_totals(self._live(), index, raw) == _lib.BRIX_OK:
             index += 1
             name = bytes(_ffi.unpack(raw.name, raw.name_length)).decode(errors="replace")
             if not name and index > 1:
                 continue
             endings = {meaning: int(raw.endings[line]) for line, meaning in _ENDINGS if raw.endings[line]}
-            yield ModelTotals(
-                name, raw.in_flight, endings, raw.with_usage, raw.prompt_tokens, raw.completion_tokens
-            )
+            yield ModelTotals(name, raw.in_flight, endings, raw.with_usage, raw.prompt_tokens, raw.completion_tokens)
 
     def _pod_totals(self) -> Iterable[PodTotals]:
         raw = _ffi.new("brix_pod_totals *")
         for index, pod in enumerate(self._published):
-            if _lib.brix_writer_pod_totals(self._handle, index, raw) == _lib.BRIX_OK:
+            if _lib.brix_writer_pod_totals(self._live(), index, raw) == _lib.BRIX_OK:
                 yield PodTotals(pod.key, pod.namespace, pod.name, raw.running, raw.routed)
 
     def close(self) -> None:
@@ -374,6 +247,14 @@ def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
             yield line, (Outcome(ending.outcome), int(ending.code))
 
 
+def _all_strategies() -> Iterable[tuple[int, str]]:
+    for line in range(_lib.BRIX_DECISIONS):
+        name = _string(_lib.brix_strategy_at(line))
+        if name:
+            yield line, name
+
+
+_STRATEGIES: tuple[tuple[int, str], ...] = tuple(_all_strategies())
 _ENDINGS: tuple[tuple[int, tuple[Outcome, int]], ...] = tuple(_all_endings())
 
 
@@ -394,13 +275,23 @@ class SegmentReader:
         _check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
         return cls(handle[0])
 
+    @property
+    def is_open(self) -> bool:
+        """False once it was closed: flows that are left are void then."""
+        return self._handle is not None
+
+    def _live(self) -> Any:
+        if self._handle is None:
+            raise KernelError("the reader is closed")
+        return self._handle
+
     def begin(self, trace_id: str = "") -> Flow:
         """Begin a request. `trace_id` (32 hex digits of the caller's span) becomes the request id.
 
         Raises LimitReached when as many requests run as the reader was opened for.
         """
         flow, raw = _ffi.new("brix_flow **"), trace_id.encode()
-        _check(_lib.brix_flow_begin(self._handle, raw, len(raw), flow), "begin a request")
+        _check(_lib.brix_flow_begin(self._live(), raw, len(raw), flow), "begin a request")
         return Flow(self, flow[0])
 
     def decide(self, model: str, strategy: str = "", filter_text: str = "", random: int = 0) -> Decision:
@@ -410,17 +301,18 @@ class SegmentReader:
         texts.fill(request.strategy, strategy)
         texts.fill(request.filter, filter_text)
         request.random = random
-        _check(_lib.brix_reader_decide(self._handle, request, decision), f"decide for {model}")
-        pod = _ffi.unpack(decision.pod_name, decision.pod_name_length).decode()
-        address = _ffi.unpack(decision.address, decision.address_length).decode()
+        _check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")
+        pod = bytes(_ffi.unpack(decision.pod_name, decision.pod_name_length)).decode(errors="replace")
+        address = bytes(_ffi.unpack(decision.address, decision.address_length)).decode(errors="replace")
         return Decision(Verdict(decision.verdict), pod, address, decision.candidates, decision)
 
     def finish(self, decision: Decision) -> None:
         """Take a decision's count back; a second call changes nothing."""
-        _lib.brix_reader_finish(self._handle, decision.handle)
+        if self.is_open:
+            _lib.brix_reader_finish(self._handle, decision.handle)
 
     def close(self) -> None:
-        """Give the slot back; flows must have been closed."""
+        """Give the slot back; requests still running count no more."""
         handle, self._handle = self._handle, None
         if handle is not None:
             _lib.brix_reader_close(handle)
@@ -451,16 +343,20 @@ class Flow:
         self._reader = reader
         self._handle = handle
 
+    def _live(self) -> Any:
+        if self._handle is None or not self._reader.is_open:
+            raise MessageUnreadable("the flow is closed")
+        return self._handle
+
     def process(self, message: bytes) -> bytes:
         """Answer one serialized ProcessingRequest with one serialized ProcessingResponse.
 
         Raises MessageUnreadable for bytes that are no such message: end the stream and close the flow.
         """
-        if self._handle is None:
-            raise MessageUnreadable("the flow is closed")
-        output, written = self._reader.take_output(), _ffi.new("size_t *")
+        handle, written = self._live(), _ffi.new("size_t *")
+        output = self._reader.take_output()
         try:
-            status = _lib.brix_flow_message(self._handle, message, len(message), output, OUTPUT_BYTES, written)
+            status = _lib.brix_flow_message(handle, message, len(message), output, OUTPUT_BYTES, written)
             _check(status, "ext_proc message")
             return bytes(_ffi.buffer(output, written[0]))
         finally:
@@ -469,14 +365,14 @@ class Flow:
     @property
     def is_complete(self) -> bool:
         """True once the answer has been accounted."""
-        return self._handle is None or bool(_lib.brix_flow_is_complete(self._handle))
+        if self._handle is None or not self._reader.is_open:
+            return True
+        return bool(_lib.brix_flow_is_complete(self._handle))
 
     def record(self) -> Record:
         """The request as an access log shows it."""
-        if self._handle is None:
-            raise MessageUnreadable("the flow is closed")
         raw = _ffi.new("brix_record *")
-        _lib.brix_flow_record(self._handle, raw)
+        _lib.brix_flow_record(self._live(), raw)
         return Record(
             outcome=Outcome(raw.outcome),
             code=raw.code,
@@ -493,19 +389,8 @@ class Flow:
     def close(self, end: End = End.STREAM) -> None:
         """Close the books, if they are open, and give the flow back. Later calls change nothing."""
         handle, self._handle = self._handle, None
-        if handle is not None:
+        if handle is not None and self._reader.is_open:
             _lib.brix_flow_end(handle, int(end))
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What the body scanner found; `kinds` and `elements` by field name, absent fields left out."""
-
-    valid: bool
-    model: str
-    text: bytes
-    kinds: Mapping[str, str]
-    elements: Mapping[str, frozenset[str]]
 
 
 FIELDS = (

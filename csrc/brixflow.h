@@ -100,6 +100,7 @@ typedef struct {
 } brix_ending;
 
 #define BRIX_ENDINGS 32
+#define BRIX_DECISIONS 24
 #define BRIX_MODEL_NAME 256
 
 typedef struct {
@@ -109,6 +110,7 @@ typedef struct {
     uint64_t anomalies; /* counts that did not match; 0 in a sound system */
     uint64_t unparsed;  /* successful answers whose usage could not be read */
     uint64_t bytes;     /* size of the segment */
+    uint64_t decisions[BRIX_DECISIONS]; /* pods chosen, by strategy */
 } brix_totals;
 
 typedef struct {
@@ -154,6 +156,8 @@ void brix_writer_totals(brix_writer *writer, brix_totals *totals);
 brix_status brix_writer_model_totals(brix_writer *writer, uint32_t index, brix_model_totals *totals);
 /* index as given by brix_writer_pod for the published topology; BRIX_MISSING beyond it. */
 brix_status brix_writer_pod_totals(brix_writer *writer, uint32_t index, brix_pod_totals *totals);
+/* Name of the strategy that decisions[index] counts; length 0 beyond the last. A list counts as its first item. */
+brix_text brix_strategy_at(uint32_t index);
 /* What the counter endings[index] means; outcome NONE beyond the last. */
 brix_ending brix_ending_at(uint32_t index);
 

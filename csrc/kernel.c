@@ -152,6 +152,7 @@ static brix_verdict pick(search *search, brix_text filter, brix_decision *decisi
         return BRIX_NO_CANDIDATE;
     record_pod(search, &best, decision);
     count_pod(search->view, best.pod, decision);
+    brix_add(&search->view->slot->decisions[search->strategy], 1);
     return BRIX_CHOSEN;
 }
 

@@ -146,6 +146,7 @@ typedef struct {
     _Atomic uint64_t ended;
     _Atomic uint64_t anomalies;
     _Atomic uint64_t unparsed;
+    _Atomic uint64_t decisions[BRIX_DECISIONS];
     _Atomic uint64_t spare[4];
     brix_pin pins[BRIX_PINS];
 } brix_slot;

@@ -116,6 +116,9 @@ brix_status brix_map_create(const char *path, const brix_limits *limits, brix_ma
         errno = refused;
     if (refused || map_file(map) != BRIX_OK) {
         give_up(map);
+        refused = errno;
+        unlink(path);
+        errno = refused;
         return BRIX_SYSTEM;
     }
     write_header(map);

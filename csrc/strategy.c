@@ -27,6 +27,11 @@ static const entry TABLE[BRIX_STRATEGIES] = {
     [BRIX_SLO_LEAST_LOAD_PULLING] = {{"slo-least-load-pulling", 22}, 0, 0},
 };
 
+brix_text brix_strategy_at(uint32_t index)
+{
+    return index < BRIX_STRATEGIES ? TABLE[index].name : BRIX_NOTHING;
+}
+
 static int find_strategy(brix_text name)
 {
     for (int i = 0; i < BRIX_STRATEGIES; i++)

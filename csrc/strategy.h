@@ -36,6 +36,8 @@ typedef enum {
     BRIX_STRATEGIES,
 } brix_strategy;
 
+_Static_assert(BRIX_STRATEGIES <= BRIX_DECISIONS, "every strategy has a counter");
+
 typedef struct {
     brix_strategy strategy;
     uint32_t weight;

@@ -28,6 +28,8 @@ static void add_head(brix_slot *to, brix_slot *from)
     brix_add(&to->requests, brix_read(&from->requests));
     brix_add(&to->anomalies, brix_read(&from->anomalies));
     brix_add(&to->unparsed, brix_read(&from->unparsed));
+    for (uint32_t i = 0; i < BRIX_DECISIONS; i++)
+        brix_add(&to->decisions[i], brix_read(&from->decisions[i]));
 }
 
 /* Where a place of another segment is in this one; a model that is unknown here gets a place. */

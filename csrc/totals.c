@@ -31,6 +31,8 @@ static void add_head(const brix_map *map, int slots_only, brix_totals *totals)
         totals->requests += brix_read(&row->requests);
         totals->anomalies += brix_read(&row->anomalies);
         totals->unparsed += brix_read(&row->unparsed);
+        for (uint32_t i = 0; i < BRIX_DECISIONS; i++)
+            totals->decisions[i] += brix_read(&row->decisions[i]);
         if (retained)
             continue;
         totals->in_flight += (int64_t)(brix_read(&row->requests) - brix_read(&row->ended));

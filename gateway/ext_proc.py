@@ -126,7 +126,6 @@ def make_server(
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.so_reuseport", 1),
-        ("grpc.http2.bdp_probe", 0),
         # Envoy pings idle connections; it shall not be told to calm down.
         ("grpc.http2.min_ping_interval_without_data_ms", 5000),
         ("grpc.keepalive_permit_without_calls", 1),

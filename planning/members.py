@@ -71,7 +71,10 @@ class Moves:
 
 @dataclass(frozen=True)
 class Role:
-    """One role with its budget and pods, oldest first. `fault` says what is wrong with its surge or unavailable."""
+    """One role with its budget and pods, oldest first.
+
+    `fault` says what is wrong with its spec; `grouped` roles have PodSets instead of pods: no task of these rules.
+    """
 
     name: str
     budget: Budget
@@ -81,6 +84,7 @@ class Role:
     template_hash: str = ""
     fault: str = ""
     roleset: str = ""
+    grouped: bool = False
     active: Sequence[Member] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +153,9 @@ def observe(role: Json, pods: Iterable[Json], roleset: str, now: datetime) -> Ro
     """The role with its pods as of `now`."""
     wanted, wanted_hash = names.role_digest(role), names.role_hash(role)
     budget, fault = role_budget(role)
+    size = int(role.get("podGroupSize") or 1)
+    if size > 1:
+        fault = f"role {role['name']}: podGroupSize {size} needs PodSets, which this operator does not serve"
     return Role(
         name=role["name"],
         budget=budget,
@@ -158,6 +165,7 @@ def observe(role: Json, pods: Iterable[Json], roleset: str, now: datetime) -> Ro
         template_hash=wanted_hash,
         fault=fault,
         roleset=roleset,
+        grouped=size > 1,
     )
 
 

@@ -62,7 +62,10 @@ def format_time(at: datetime) -> str:
 def condition(found: Json, kind: str) -> Json:
     """The condition of that type, or an empty one."""
     conditions: Iterable[Json] = status_of(found).get("conditions") or ()
-    return next((entry for entry in conditions if entry.get("type") == kind), {})
+    for entry in conditions:
+        if entry.get("type") == kind:
+            return entry
+    return {}
 
 
 def is_condition_true(found: Json, kind: str) -> bool:

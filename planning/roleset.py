@@ -100,22 +100,18 @@ def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
 def conclude(
     world: World, target: Json, memory: Memory, steps: Sequence[Step], reason: str, view: View,
     *, status: Json | None = None, wake_at: datetime | None = None, events: Sequence[Event] = (),
-    news: Sequence[Event] = (),
 ) -> Plan:  # fmt: skip
-    """The plan for `steps`, without those that wait after a failure.
-
-    `events` tell of the steps, `news` of the status: these are due without a decision too.
-    """
+    """The plan for `steps`, without those that wait after a failure. `events` tell what the status says anew."""
     generation = generation_of(target)
     ready = [step for step in held_back(steps, memory, generation, world.now) if not _is_empty(step)]
     retries = [failure.retry_at for failure in waiting(memory, generation, world.now).values()]
     wake_at = earliest(wake_at, *retries)
     if not ready:
-        return Plan(None, view, status, wake_at, news)
+        return Plan(None, view, status, wake_at, events)
     decision = Decision(
         reason=reason, steps=ready, view=view, generation=generation, decided_at=world.now, wake_at=wake_at
     )
-    return Plan(decision, view, status, wake_at, [*events, *news])
+    return Plan(decision, view, status, wake_at, events)
 
 
 def _is_empty(step: Step) -> bool:
@@ -152,18 +148,16 @@ class _Pass:
 
     def plan(self) -> Plan:
         held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
-        found = plan_roles(spec_of(self.roleset).get("updateStrategy") or "", self.roles, held)
+        strategy = spec_of(self.roleset).get("updateStrategy") or ""
+        found = plan_roles(strategy, [role for role in self.roles if not role.grouped], held)
         wanted = [*self._finalizer(), *self._steps(found)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
         wake_at = self._next_limit()
         view = self._view(found, health, wake_at)
         status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now)
-        events = [(kind, reason, text) for kind, reason, text in _events(steps)]
         reason = self._reason(steps)
-        return conclude(
-            self.world, self.roleset, self.memory, steps, reason, view, status=status, wake_at=wake_at, events=events
-        )
+        return conclude(self.world, self.roleset, self.memory, steps, reason, view, status=status, wake_at=wake_at)
 
     def _finalizer(self) -> list[Step]:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
@@ -244,13 +238,3 @@ def describe(step: Step) -> str:
     if isinstance(step, DeletePods) and step.targets:
         return f"delete {counted(len(step.targets), 'pod')} of {step.role}"
     return "add the finalizer" if isinstance(step, AddFinalizer) else ""
-
-
-def _events(steps: Iterable[Step]) -> list[tuple[str, str, str]]:
-    found = []
-    for step in steps:
-        if isinstance(step, CreatePods):
-            found.append(("Normal", labels.EVENT_PODS_CREATED, describe(step)))
-        if isinstance(step, DeletePods) and step.targets:
-            found.append(("Normal", labels.EVENT_PODS_DELETED, describe(step)))
-    return found

@@ -91,7 +91,7 @@ class StormPass:
         news = storm_status.news(status_of(self.storm), self.status, rolling=self.rollout is not None)
         return conclude(
             self.world, self.storm, self.memory, steps, reason, self.view,
-            status=self.status, wake_at=self._wake_at, events=_events(steps), news=news,
+            status=self.status, wake_at=self._wake_at, events=news,
         )  # fmt: skip
 
     def _steps(self) -> list[Step]:
@@ -148,19 +148,28 @@ class StormPass:
         rewrites = allowance.targets(moves.rewrites)
         steps = self._creates(moves, allowance)
         if rewrites:
-            steps.append(UpdateRoleSets(revision=self.revisions.update, targets=[m.target for m in rewrites]))
+            targets = [member.target for member in rewrites]
+            steps.append(UpdateRoleSets(revision=self.revisions.update, targets=targets, note=self._note))
         steps += self._scaled_roles({m.name for m in (*moves.deletes, *moves.rewrites)}, allowance)
         if deletes:
             disruptive = any(member.ready for member in deletes)
-            steps.append(DeleteRoleSets(targets=[m.target for m in deletes], disruptive=disruptive))
+            targets = [member.target for member in deletes]
+            steps.append(DeleteRoleSets(targets=targets, disruptive=disruptive, note=self._note))
         return steps
+
+    @property
+    def _note(self) -> str:
+        """What the budget was spent on, for the step's readable line."""
+        budget = self.fleet.budget
+        ready = f"{self.fleet.ready} of {budget.desired} ready"
+        return f"{ready}, surge {budget.surge}, unavailable {budget.unavailable}"
 
     def _creates(self, moves: FleetMoves, allowance: Allowance) -> list[Step]:
         free = self.fleet.free_indexes(sum(count for _, count in moves.creates))
         steps: list[Step] = []
         for revision, count in moves.creates:
             indexes, free = free[: allowance.creates(count)], free[count:]
-            steps.append(CreateRoleSets(revision=revision, indexes=indexes))
+            steps.append(CreateRoleSets(revision=revision, indexes=indexes, note=self._note))
         return steps
 
     def _scaled_roles(self, others: set[str], allowance: Allowance) -> list[Step]:
@@ -177,6 +186,7 @@ class StormPass:
                 revision=revision,
                 targets=[member.target for member in allowance.targets(members)],
                 role_replicas=dict(changed),
+                note=", ".join(f"{role} to {count}" for role, count in changed),
             )
             for (revision, changed), members in sorted(groups.items())
         ]
@@ -294,13 +304,3 @@ def describe(step: Step) -> str:
         case AddFinalizer():
             return "add the finalizer"
     return step.type.replace("-", " ")
-
-
-def _events(steps: Iterable[Step]) -> list[tuple[str, str, str]]:
-    reasons: dict[type, str] = {
-        CreateRoleSets: labels.EVENT_ROLESETS_CREATED,
-        UpdateRoleSets: labels.EVENT_ROLESETS_UPDATED,
-        DeleteRoleSets: labels.EVENT_ROLESETS_DELETED,
-        ApplyService: labels.EVENT_SERVICE_SYNCED,
-    }
-    return [("Normal", reasons[type(step)], describe(step)) for step in steps if type(step) in reasons]

@@ -143,7 +143,7 @@ def blocked_by(rolesets: Iterable[Json]) -> str:
     """The first RoleSet that says what keeps it, with its name."""
     for roleset in rolesets:
         progress = condition(roleset, labels.PROGRESSING)
-        if progress.get("reason") == REASON_BLOCKED and not is_condition_true(roleset, labels.READY):
+        if progress.get("reason") == REASON_BLOCKED:
             return f"RoleSet {name_of(roleset)}: {progress.get('message', '')}"
     return ""
 

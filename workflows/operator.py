@@ -36,7 +36,7 @@ from workflows.leases import Lease
 from workflows.settings import OperatorSettings
 from workflows.starter import Starter
 from workflows.timing import timing
-from workflows.workers import ActivitySet, make_workers, run_workers
+from workflows.workers import ActivitySet, make_worker, run_worker
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Operator:
         self._recorder = EventRecorder(self._kube)
         self._activities = self._make_activities()
         self._temporal_waits = f"Temporal at {settings.temporal.address}"
+        self.acting = False
         self._sdk_port = free_loopback_port()
         self._runtime = Runtime(
             telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"127.0.0.1:{self._sdk_port}"))
@@ -145,12 +146,14 @@ class Operator:
         try:
             if not await until(over, self.cache.wait_synced()):
                 return
+            self.acting = True
             log.info("acting identity=%s namespace=%s", self._settings.identity, self._settings.temporal.namespace)
             starter = Starter(client, self.cache, self._planners, self._polls, self.metrics)
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
-            await run_workers(make_workers(client, self._settings, self._activities), self._polls, over)
+            await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
         finally:
+            self.acting = False
             self.metrics.leader.set(0)
             for guard in guards:
                 guard.cancel()

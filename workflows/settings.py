@@ -15,8 +15,7 @@
 | BRIXFLOW_OPERATOR_IDENTITY | the host's name | the holder written into the Lease. Set it to a stable name only where a supervisor runs one process of that name: its successor then goes on without waiting for the Lease to expire |
 | BRIXFLOW_WORKFLOW_CACHE | 1000 | workflows kept in memory; 0 replays every task |
 | BRIXFLOW_WATCH_HEARTBEAT_SECONDS | 15 | how long a killed operator's polls go unnoticed by Temporal |
-| BRIXFLOW_WATCH_SLOTS | 5000 | polls that may wait at once: objects plus running rollouts |
-| BRIXFLOW_KUBE_WRITES_PER_SECOND | 0 | limit of decisions carried out per second by all operators; 0 is none |
+| BRIXFLOW_ACTIVITY_SLOTS | 5000 | activities at once: a waiting poll for each object and running rollout, and the steps |
 | BRIXFLOW_LOG_LEVEL | INFO | level of the log on standard error |
 """  # noqa: E501 - a table row is one line
 
@@ -64,8 +63,7 @@ class OperatorSettings:
     namespace: str = "aibrix-system"
     workflow_cache: int = 1000
     heartbeat: timedelta = timedelta(seconds=15)
-    watch_slots: int = 5000
-    writes_per_second: float = 0.0
+    activity_slots: int = 5000
     log_level: str = "INFO"
 
     @classmethod
@@ -83,8 +81,7 @@ class OperatorSettings:
             namespace=read.text("BRIXFLOW_OPERATOR_NAMESPACE", "aibrix-system"),
             workflow_cache=int(read.number("BRIXFLOW_WORKFLOW_CACHE", 1000)),
             heartbeat=timedelta(seconds=read.number("BRIXFLOW_WATCH_HEARTBEAT_SECONDS", 15)),
-            watch_slots=int(read.number("BRIXFLOW_WATCH_SLOTS", 5000)),
-            writes_per_second=read.number("BRIXFLOW_KUBE_WRITES_PER_SECOND", 0),
+            activity_slots=int(read.number("BRIXFLOW_ACTIVITY_SLOTS", 5000)),
             log_level=read.text("BRIXFLOW_LOG_LEVEL", "INFO").upper(),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 import aiohttp
@@ -13,7 +14,7 @@ from local.node.context import NodeContext
 from local.node.files import Json, read_json
 from local.node.pod import PodWorker
 from local.node.pod_state import load_pod
-from local.node.shim import end_shim
+from local.node.shim import kill_shim
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,8 @@ class PodManager:
         if pod:
             self._adopt(pod).vanish()
         else:
-            end_shim(folder)
+            kill_shim(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _claim_addresses(self) -> None:
         for folder in self._folder.iterdir():

@@ -257,7 +257,7 @@ class PodWorker:
         await self._stop_all(self.runner.grace())
         if self._events:
             self._events.cancel()
-        close_sandbox(self.state, self.context)
+        await close_sandbox(self.state, self.context)
 
     # ---- volumes -------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class PodWorker:
         await self._stop_all(max(0.0, self._deadline - time.time()), lambda: self._deadline)
         if self._events:
             self._events.cancel()
-        close_sandbox(state, self.context)
+        await close_sandbox(state, self.context)
         if not self.gone:
             await self._publisher.final(self._status)
             await self._delete_object()

@@ -55,9 +55,9 @@ def veth_name(bridge: str, uid: str) -> str:
     return f"bx{zlib.crc32(bridge.encode()) & 0xFFFF:04x}{zlib.crc32(uid.encode()):08x}"
 
 
-def close_sandbox(state: PodState, context: NodeContext) -> None:
-    """Ends every process of the pod and frees its address."""
-    end_shim(state.directory)
+async def close_sandbox(state: PodState, context: NodeContext) -> None:
+    """Ends every process of the pod, waits until they are gone and frees its address."""
+    await end_shim(state.directory)
     context.addresses.release(state.uid)
     state.has_sandbox = False
 

@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+END_STEP_SECONDS = 0.02
+END_STEPS = 500
+
 
 class ShimError(Exception):
     """A shim refused a request, or none answers."""
@@ -212,12 +215,22 @@ async def launch_shim(program: Path, directory: Path, hostname: str, network: Ne
         raise ShimError(errors.decode(errors="replace").strip() or "the shim did not start")
 
 
-def end_shim(directory: Path) -> None:
-    """Ends the pod's shim and with it every process of the pod. The kernel does the rest."""
+def kill_shim(directory: Path) -> Identity | None:
+    """Kills the pod's shim and with it every process of the pod; the kernel does the rest. Returns whom, if any."""
     identity = find_shim(directory)
     if identity:
         with contextlib.suppress(ProcessLookupError):
             os.kill(identity.pid, signal.SIGKILL)
+    return identity
+
+
+async def end_shim(directory: Path) -> None:
+    """Kills the pod's shim and waits until the kernel has ended all that was in it."""
+    identity = kill_shim(directory)
+    for _ in range(END_STEPS if identity else 0):
+        if identity and not identity.is_alive():
+            return
+        await asyncio.sleep(END_STEP_SECONDS)
 
 
 class Shim:

@@ -10,7 +10,7 @@ from local.node.build import build_shim
 from local.node.machine import delete_link
 from local.node.sandbox import veth_name
 from local.node.settings import NodeSettings
-from local.node.shim import end_shim, find_shim
+from local.node.shim import find_shim, kill_shim
 
 PATIENCE_SECONDS = 10.0
 
@@ -23,7 +23,7 @@ def teardown(settings: NodeSettings) -> None:
     """
     folders = _pod_folders(settings.directory / "pods")
     for folder in folders:
-        end_shim(folder)
+        kill_shim(folder)
     _wait_for_end(folders)
     for folder in folders:
         shutil.rmtree(folder / "containers", ignore_errors=True)

@@ -23,14 +23,18 @@ def segment_path() -> Iterator[Path]:
 @pytest.fixture
 def writer(segment_path: Path) -> Iterator[SegmentWriter]:
     with SegmentWriter.open(segment_path, LIMITS) as writer:
-        models = {"llama2-7b": [pod(1), pod(2)], "unready": [pod(3, ready=False)], "single": [pod(4), pod(5, ready=False)]}
+        models = {
+            "llama2-7b": [pod(1), pod(2)],
+            "unready": [pod(3, ready=False)],
+            "single": [pod(4), pod(5, ready=False)],
+        }
         writer.publish(models, Settings())
         yield writer
 
 
 @pytest.fixture
 def reader(segment_path: Path, writer: SegmentWriter) -> Iterator[SegmentReader]:
-    with SegmentReader.open(segment_path, flows=64) as reader:
+    with SegmentReader.open(segment_path, flows=256) as reader:
         yield reader
 
 

@@ -31,15 +31,11 @@ def response_headers(status: str, end: bool = False, **headers: str) -> bytes:
 
 
 def request_body(body: bytes, end: bool = True) -> bytes:
-    return ext_proc.ProcessingRequest(
-        request_body=ext_proc.HttpBody(body=body, end_of_stream=end)
-    ).SerializeToString()
+    return ext_proc.ProcessingRequest(request_body=ext_proc.HttpBody(body=body, end_of_stream=end)).SerializeToString()
 
 
 def response_body(body: bytes, end: bool = True) -> bytes:
-    return ext_proc.ProcessingRequest(
-        response_body=ext_proc.HttpBody(body=body, end_of_stream=end)
-    ).SerializeToString()
+    return ext_proc.ProcessingRequest(response_body=ext_proc.HttpBody(body=body, end_of_stream=end)).SerializeToString()
 
 
 def request_trailers() -> bytes:

@@ -45,7 +45,9 @@ def routed(start: Start, **headers: str) -> tuple[Request, dict[str, str]]:
         (5, "  BEARER secret-1  ", True),
     ],
 )
-def test_cases_1_to_5_the_api_key(writer: SegmentWriter, start: Start, case: int, authorization: str | None, accepted: bool) -> None:
+def test_cases_1_to_5_the_api_key(
+    writer: SegmentWriter, start: Start, case: int, authorization: str | None, accepted: bool
+) -> None:
     publish(writer, api_key=" secret-1 ")
     given = {} if authorization is None else {"authorization": authorization}
     answer = start().headers(**given)
@@ -96,7 +98,9 @@ def test_case_9_header_names_in_any_case(writer: SegmentWriter, start: Start) ->
         (12, "a" * 32, "00-x-y", "a" * 32),
     ],
 )
-def test_cases_10_to_12_the_request_id(start: Start, case: int, span: str, traceparent: str, expected: str | None) -> None:
+def test_cases_10_to_12_the_request_id(
+    start: Start, case: int, span: str, traceparent: str, expected: str | None
+) -> None:
     request = start(span)
     request.headers(routing_strategy="random", traceparent=traceparent)
     sent = request.body(chat()).set["x-request-id"]
@@ -109,7 +113,9 @@ def test_request_ids_differ(start: Start) -> None:
     assert len(ids) == 50
 
 
-@pytest.mark.parametrize("path", ["/v1/unknown", "/v1/score", "/generate", "/v1/chat/completionsx", "/v1/chat/completions//", "/", ""])
+@pytest.mark.parametrize(
+    "path", ["/v1/unknown", "/v1/score", "/generate", "/v1/chat/completionsx", "/v1/chat/completions//", "/", ""]
+)
 def test_case_17_an_unknown_path(start: Start, path: str) -> None:
     answer = start().headers(path=path)
     assert answer.status == 501
@@ -145,7 +151,13 @@ BODIES = [
     (29, "/v1/embeddings", b'{"model":"m","input":[]}', "input array cannot be empty", "input"),
     (38, "/v1/embeddings", b'{"model":"m","input":"x","stream":true}', "stream not supported for embeddings", "stream"),
     (39, "/v1/rerank", b'{"model":"m","documents":["a"]}', "'query' is a required property", "query"),
-    (39, "/v1/rerank", b'{"model":"m","query":"q"}', "'documents' is a required property and cannot be empty", "documents"),
+    (
+        39,
+        "/v1/rerank",
+        b'{"model":"m","query":"q"}',
+        "'documents' is a required property and cannot be empty",
+        "documents",
+    ),
     (0, "/v1/completions", b'{"model":"m","prompt":7}', "error processing request body", None),
     (0, "/v1/completions", b'{"model":"m","prompt":["a",1]}', "error processing request body", None),
     (0, "/v1/classify", b'{"model":"m","input":""}', "'input' cannot be an empty string", "input"),
@@ -154,7 +166,9 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("case", "path", "body", "message", "param"), BODIES)
-def test_cases_18_to_39_bodies_that_are_refused(start: Start, case: int, path: str, body: bytes, message: str, param: str | None) -> None:
+def test_cases_18_to_39_bodies_that_are_refused(
+    start: Start, case: int, path: str, body: bytes, message: str, param: str | None
+) -> None:
     request = start()
     request.headers(path=path)
     answer = request.body(body)
@@ -249,9 +263,10 @@ def test_case_54_a_strategy_names_the_pod(start: Start) -> None:
 
 
 INVALID = [
-    "rrandom", "random:x", "random:-1", "random:1000001", "a:1:2", "random:0", "random,", ",random", "random,,random", ":1",
-    "random:", "random:0.5", "Random", "vtc-fair", "slow", "pd", "prefix-cache", "slo-least-load", "power-of-two", "random:99999999999999999999",
-    "random,least-request", "least-request:1,slo-least-load", "pd,least-request",
+    "rrandom", "random:x", "random:-1", "random:1000001", "a:1:2", "random:0", "random,", ",random",
+    "random,,random", ":1", "random:", "random:0.5", "Random", "vtc-fair", "slow", "pd", "prefix-cache",
+    "slo-least-load", "power-of-two", "random:99999999999999999999", "random,least-request",
+    "least-request:1,slo-least-load", "pd,least-request",
 ]  # fmt: skip
 
 
@@ -271,7 +286,16 @@ def test_cases_55_and_57_strategies_that_are_refused(start: Start, strategy: str
 
 
 @pytest.mark.parametrize(
-    "strategy", ["random:1", " random ", "random : 7", "random:1000000", "random:0,least-request", "least-request:2, least-request:3", "random:+5"]
+    "strategy",
+    [
+        "random:1",
+        " random ",
+        "random : 7",
+        "random:1000000",
+        "random:0,least-request",
+        "least-request:2, least-request:3",
+        "random:+5",
+    ],
 )
 def test_case_55_strategies_that_run_are_echoed(start: Start, strategy: str) -> None:
     request, sent = routed(start, routing_strategy=strategy)
@@ -323,7 +347,9 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("selector", "expected"), FILTERS)
-def test_cases_70_and_71_only_matching_pods_are_candidates(writer: SegmentWriter, start: Start, selector: str, expected: list[int]) -> None:
+def test_cases_70_and_71_only_matching_pods_are_candidates(
+    writer: SegmentWriter, start: Start, selector: str, expected: list[int]
+) -> None:
     pods = [pod(1, foo="bar", env="prod"), pod(2, foo="bug"), pod(3, **{"a.b/c-d": "x_1"})]
     writer.publish({"llama2-7b": pods}, Settings())
     seen = set()
@@ -342,7 +368,28 @@ def test_cases_70_and_71_only_matching_pods_are_candidates(writer: SegmentWriter
     assert seen == {f"10.86.0.{number}:8000" for number in expected}
 
 
-@pytest.mark.parametrize("selector", ["=x", "foo in bar", "foo in (a", "foo in (a b)", "foo,", ",foo", "foo=bar baz", "!", "foo = = bar", "-a", "a/b/c", "(", "foo!bar", "f\u00f6o", "x" * 64, "foo=" + "y" * 64, "a," * 2000 + "a"])
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "=x",
+        "foo in bar",
+        "foo in (a",
+        "foo in (a b)",
+        "foo,",
+        ",foo",
+        "foo=bar baz",
+        "!",
+        "foo = = bar",
+        "-a",
+        "a/b/c",
+        "(",
+        "foo!bar",
+        "f\u00f6o",
+        "x" * 64,
+        "foo=" + "y" * 64,
+        "a," * 2000 + "a",
+    ],
+)
 def test_case_71_ours_bad_syntax_is_the_clients_fault(start: Start, selector: str) -> None:
     request = start()
     request.headers(routing_strategy="random", external_filter=selector)
@@ -393,8 +440,12 @@ def test_case_77_an_engines_401_is_told_as_a_wrong_key(start: Start) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 @pytest.mark.parametrize("path", [CHAT, "/v1/models", "/anything"])
-def test_case_100_a_request_without_a_body_is_answered_and_never_forwarded(start: Start, method: str, path: str) -> None:
-    answer = start().headers(path=path, method=method, end=True, routing_strategy="random", target_pod="169.254.169.254:80")
+def test_case_100_a_request_without_a_body_is_answered_and_never_forwarded(
+    start: Start, method: str, path: str
+) -> None:
+    answer = start().headers(
+        path=path, method=method, end=True, routing_strategy="random", target_pod="169.254.169.254:80"
+    )
     assert answer.kind == "immediate_response"
     assert answer.status == (501 if path != CHAT else 400 if method == "POST" else 405)
     assert set(answer.error) == {"message", "type", "code", "param"}
@@ -412,7 +463,9 @@ def test_without_any_strategy_a_request_without_a_body_goes_on(start: Start) -> 
 
 
 def test_reserved_headers_of_a_client_are_removed(start: Start) -> None:
-    answer = start().headers(target_pod="x", target_pod_ip="y", model="z", x_error_routing="1", X_Error_Other="2", other="3")
+    answer = start().headers(
+        target_pod="x", target_pod_ip="y", model="z", x_error_routing="1", X_Error_Other="2", other="3"
+    )
     assert answer.removed == ["target-pod", "target-pod-ip", "model", "x-error-routing", "X-Error-Other"]
 
 

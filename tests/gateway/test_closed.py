@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import aiohttp
+import grpc.aio
 import pytest
 import pytest_asyncio
 
+from tests.gateway.exchange import Exchange, headers_set
 from tests.gateway.rig import ControlPlane, Engine, Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -75,3 +77,11 @@ async def test_without_any_strategy_the_answer_says_what_to_set(closed: Rig) -> 
 async def test_the_key_is_in_no_log(closed: Rig) -> None:
     for log in closed.home.glob("*.log"):
         assert "secret-1" not in log.read_text()
+
+
+async def test_without_any_strategy_only_the_model_is_set(closed: Rig) -> None:  # 49, 53
+    async with grpc.aio.insecure_channel(closed.settings.ext_proc_address) as channel:
+        exchange = Exchange(channel)
+        reply = await exchange.request("closed", KEY)
+        assert headers_set(reply.request_body) == {"model": "closed"}
+        exchange.call.cancel()

@@ -14,19 +14,12 @@ import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
-from envoy.config.core.v3.base_pb2 import HeaderMap, HeaderValue
-from envoy.service.ext_proc.v3.external_processor_pb2 import (
-    HttpBody,
-    HttpHeaders,
-    HttpTrailers,
-    ProcessingRequest,
-    ProcessingResponse,
-)
+from envoy.service.ext_proc.v3.external_processor_pb2 import HttpBody, HttpTrailers
 
+from tests.gateway.exchange import PROCESS, Exchange, headers_set
 from tests.gateway.rig import Engine, Rig, chat, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEALTH = "/grpc.health.v1.Health"
 SUCCESS = "gateway_request_model_success_total"
 
@@ -35,45 +28,6 @@ SUCCESS = "gateway_request_model_success_total"
 async def channel(rig: Rig) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(rig.settings.ext_proc_address) as opened:
         yield opened
-
-
-class Exchange:
-    """One ext_proc stream, a reply for each message."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.call: Any = channel.stream_stream(
-            PROCESS,
-            request_serializer=ProcessingRequest.SerializeToString,
-            response_deserializer=ProcessingResponse.FromString,
-        )()
-
-    async def say(self, **message: Any) -> ProcessingResponse:
-        await self.call.write(ProcessingRequest(**message))
-        answer: ProcessingResponse = await self.call.read()
-        return answer
-
-    async def request(self, model: str, **headers: str) -> ProcessingResponse:
-        """Request headers and body of a chat; the reply to the body."""
-        headed = {":method": "POST", ":path": "/v1/chat/completions", "content-type": "application/json", **headers}
-        reply = await self.say(request_headers=HttpHeaders(headers=header_map(headed)))
-        assert reply.WhichOneof("response") == "request_headers"
-        assert headers_set(reply.request_headers)["x-went-into-req-headers"] == "true"
-        return await self.say(request_body=HttpBody(body=json.dumps(chat(model)).encode(), end_of_stream=True))
-
-    async def respond(self, status: str = "200") -> ProcessingResponse:
-        headed = {":status": status, "content-type": "application/json"}
-        return await self.say(response_headers=HttpHeaders(headers=header_map(headed)))
-
-
-def header_map(headers: dict[str, str]) -> HeaderMap:
-    return HeaderMap(headers=[HeaderValue(key=key, raw_value=value.encode()) for key, value in headers.items()])
-
-
-def headers_set(reply: Any) -> dict[str, str]:
-    """Headers that a reply sets; every value stands in raw_value."""
-    options = reply.response.header_mutation.set_headers
-    assert not [each for each in options if each.header.value]
-    return {each.header.key: each.header.raw_value.decode() for each in options}
 
 
 async def test_the_replies_carry_the_documented_headers(  # 54, 74
@@ -144,6 +98,55 @@ async def test_a_unary_answer_in_two_chunks_completes_with_the_second(  # 84
     await exchange.call.done_writing()
     await eventually(rig.is_quiet)
     assert await rig.metric("gateway_output_tokens_total", model=model) == 4
+
+
+@pytest.mark.parametrize(
+    ("chunks", "tokens"),
+    [
+        ([b'data: {"usage":{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30}}\r\n\r\n'], 20),  # 85
+        ([b'data: {"choices":[{"delta":{"content":"my \\"usage\\" is 3"}}]}\n\n'], 0),  # 86
+        ([b'data: {"usage": { broken\n\n'], 0),  # 87
+        ([b'data: {"usage":{"prompt_tok', b'ens":1,"completion_tokens":2,"total_tokens":3}}\n\n'], 2),  # 88
+        (
+            [b'data: {"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":5}}}\n\n'],
+            5,
+        ),  # 89
+    ],
+)
+async def test_usage_is_read_from_a_stream_that_always_passes(
+    rig: Rig, channel: grpc.aio.Channel, engines: list[Engine], chunks: list[bytes], tokens: int, model: str
+) -> None:
+    if not await rig.metric("model_replicas", model=model):
+        rig.pod(model, engines[0].host)
+        await rig.routable(model, 1)
+    before = await rig.metric("gateway_output_tokens_total", model=model)
+    exchange = Exchange(channel)
+    await exchange.request(model, stream=True)
+    await exchange.respond(kind="text/event-stream")
+    for chunk in [*chunks, b"data: [DONE]\n\n"]:
+        reply = await exchange.say(response_body=HttpBody(body=chunk, end_of_stream=b"DONE" in chunk))
+        assert not reply.response_body.response.HasField("body_mutation")
+    await exchange.call.done_writing()
+    await eventually(rig.is_quiet)
+    assert await rig.metric("gateway_output_tokens_total", model=model) == before + tokens
+
+
+async def test_header_names_are_read_in_any_case_and_a_bad_strategy_is_refused_with_the_body(  # 8, 9
+    rig: Rig, channel: grpc.aio.Channel, engines: list[Engine], model: str
+) -> None:
+    blue = rig.pod(model, engines[0].host, colour="blue")
+    rig.pod(model, engines[1].host)
+    await rig.routable(model, 2)
+    for _ in range(5):
+        exchange = Exchange(channel)
+        await exchange.request(model, {"EXTERNAL-FILTER": "colour=blue", "Routing-Strategy": "random"})
+        assert headers_set((await exchange.respond()).response_headers)["target-pod"] == blue
+        exchange.call.cancel()
+    exchange = Exchange(channel)
+    refused = await exchange.request(model, {"routing-strategy": "not-found-strategy"})
+    assert refused.immediate_response.status.code == 400
+    await exchange.call.done_writing()
+    await eventually(rig.is_quiet)
 
 
 async def test_trailers_are_answered_and_end_the_response(  # 99

@@ -161,6 +161,17 @@ async def test_a_model_without_a_ready_pod_is_503(  # 45
         (CHAT, '{"model":1}', 400, "error processing request body"),  # 19
         (CHAT, '{"model":"llama2-7b"}', 400, "no messages in the request body"),  # 20
         (CHAT, '{"model":"m","stream":"true","messages":[{}]}', 400, "error processing request body"),  # 23
+        ("/v1/responses", '{"input":"x"}', 400, "'model' is a required property"),  # 27
+        ("/v1/responses", '{"model":"m"}', 400, "'input' is a required property"),  # 27
+        ("/v1/responses", '{"model":"m","input":[]}', 400, "'input' array cannot be empty"),  # 27
+        ("/v1/responses", '{"model":"m","input":7}', 400, "'input' must be a string or an array of input items"),  # 27
+        ("/v1/rerank", '{"model":"m","documents":["a"]}', 400, "'query' is a required property"),  # 39
+        (
+            "/v1/rerank",
+            '{"model":"m","query":"q","documents":[]}',
+            400,
+            "'documents' is a required property and cannot be empty",
+        ),  # 39
     ],
 )
 async def test_a_request_that_cannot_be_read_is_refused(
@@ -184,17 +195,40 @@ async def test_an_error_object_of_the_engine_passes_byte_for_byte(  # 75
             assert (answer.status, await answer.text()) == (status, body)
 
 
-async def test_any_other_error_of_the_engine_is_wrapped_under_its_status(  # 76, 77
+async def test_any_other_error_of_the_engine_is_wrapped_under_its_status(  # 76, 77, 78
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
 ) -> None:
     rig.pod(model, engines[0].host)
     await rig.routable(model, 1)
-    for status, kind in ((400, "invalid_request_error"), (503, "overloaded_error"), (500, "api_error")):
-        headers = {"x-engine-status": str(status), "x-engine-body": "it broke", "x-engine-type": "text/plain"}
+    for status, kind, text in (
+        (400, "invalid_request_error", "it broke"),
+        (503, "overloaded_error", "it broke"),
+        (500, "api_error", "it broke"),
+        (404, "invalid_request_error", '{"detail":"Not Found"}'),
+    ):
+        headers = {"x-engine-status": str(status), "x-engine-body": text, "x-engine-type": "text/plain"}
         async with client.post(CHAT, json=chat(model), headers=headers) as answer:
-            assert answer.status == status
+            assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
             error = await refusal(answer)
-            assert (error["message"], error["type"]) == ("it broke", kind)
+            assert (error["message"], error["type"]) == (text, kind)
+            assert error["code"] == ("service_unavailable" if status == 503 else None)
+    headers = {"x-engine-status": "401", "x-engine-body": "no", "x-engine-type": "text/plain"}
+    async with client.post(CHAT, json=chat(model), headers=headers) as answer:
+        assert answer.status == 401
+        assert (await refusal(answer))["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    "body", ['{"foo":"bar"}', "[1,2]", "not json", '{"object":"error","message":"x","code":400}', ""]
+)
+async def test_a_good_answer_is_never_replaced(  # 81, 82, 83
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], body: str, model: str
+) -> None:
+    if not await rig.metric("model_replicas", model=model):
+        rig.pod(model, engines[0].host)
+        await rig.routable(model, 1)
+    async with client.post(CHAT, json=chat(model), headers={"x-engine-body": body}) as answer:
+        assert (answer.status, await answer.text()) == (200, body)
 
 
 async def test_least_request_spreads_what_runs_at_the_same_time(

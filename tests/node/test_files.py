@@ -49,16 +49,23 @@ async def test_timestamps_and_byte_limits(log: Path) -> None:
     assert (await read(log, limit_bytes=9)) == ["line 0", "li"]
 
 
-async def test_parts_of_a_long_line_are_joined(tmp_path: Path) -> None:
-    path = tmp_path / "0.log"
-    path.write_text("2026-01-01T00:00:00Z stdout P ab\n2026-01-01T00:00:00Z stdout F cd\n")
-    assert await read(path) == ["abcd"]
+async def test_parts_of_a_long_line_are_joined(log: Path) -> None:
+    refill(log, "2026-01-01T00:00:00Z stdout P ab\n2026-01-01T00:00:00Z stdout F cd\n")
+    assert await read(log) == ["abcd"]
 
 
 async def test_a_rotated_log_is_read_from_its_older_file_on(log: Path) -> None:
-    log.rename(log.with_name("0.log.1"))
-    log.write_text("2026-01-01T00:01:00Z stdout F new\n")
+    rotate(log, "2026-01-01T00:01:00Z stdout F new\n")
     assert (await read(log))[-2:] == ["line 9", "new"]
+
+
+def refill(log: Path, text: str) -> None:
+    log.write_text(text)
+
+
+def rotate(log: Path, text: str) -> None:
+    log.rename(log.with_name("0.log.1"))
+    log.write_text(text)
 
 
 def test_a_volume_changes_in_one_step_and_drops_what_is_gone(tmp_path: Path) -> None:

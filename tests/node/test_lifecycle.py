@@ -12,7 +12,9 @@ NOW = 1000.0
 IMAGE = "busybox:1"
 
 
-def spec(*mains: str, policy: str = "Always", inits: tuple[str, ...] = (), sidecars: tuple[str, ...] = ()) -> dict[str, Any]:
+def spec(
+    *mains: str, policy: str = "Always", inits: tuple[str, ...] = (), sidecars: tuple[str, ...] = ()
+) -> dict[str, Any]:
     first = [{"name": name, "image": IMAGE} for name in inits]
     first += [{"name": name, "image": IMAGE, "restartPolicy": "Always"} for name in sidecars]
     containers = [{"name": name, "image": IMAGE} for name in mains or ("main",)]
@@ -77,7 +79,9 @@ def test_restart_policies() -> None:
 
 def test_a_crash_waits_for_its_back_off() -> None:
     decision = plan(spec(), {"main": ended(1)}, main={"backoff": Backoff(10, NOW - 20)})
-    assert decision.steps == [Delay("main", NOW + 10, "CrashLoopBackOff", "back-off 10s restarting failed container=main")]
+    assert decision.steps == [
+        Delay("main", NOW + 10, "CrashLoopBackOff", "back-off 10s restarting failed container=main")
+    ]
 
 
 def test_a_changed_image_stops_one_container_and_skips_its_back_off() -> None:

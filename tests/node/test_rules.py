@@ -30,7 +30,9 @@ from local.node.status import qos_class, timestamp
 NODE = NodeFacts("n1", "10.0.0.1", {"memory": "4Ti", "cpu": "512"})
 POD = {
     "metadata": {"name": "p", "namespace": "ns", "uid": "u-1", "labels": {"b": "2", "a": 'say "x"'}},
-    "spec": {"containers": [{"name": "main", "resources": {"limits": {"memory": "64Mi"}, "requests": {"cpu": "250m"}}}]},
+    "spec": {
+        "containers": [{"name": "main", "resources": {"limits": {"memory": "64Mi"}, "requests": {"cpu": "250m"}}}]
+    },
 }
 FACTS = PodFacts(POD, "10.0.0.7", NODE)
 

@@ -428,3 +428,17 @@ def test_losing_all_memory_changes_nothing_in_the_cluster():
     cluster.settle()
     assert {key: found["metadata"]["uid"] for key, found in cluster.objects.items()} == before
     assert [result.result for result in cluster.rollouts] == ["completed"]
+
+
+def test_a_bad_image_in_place_is_said_although_everything_still_serves():
+    cluster = running(role(replicas=2, maxSurge=1, maxUnavailable=0), updateStrategy={"type": "InPlaceUpdate"})
+    set_image(cluster, "engine:bad")
+    cluster.run()
+    new = next(pod for pod in cluster.all("pod") if pod["spec"]["containers"][0]["image"] == "engine:bad")
+    waiting = {"reason": "ErrImagePull"}
+    new["status"] = {"phase": "Pending", "containerStatuses": [{"name": "engine", "state": {"waiting": waiting}}]}
+    cluster.run()
+    view = cluster.plan("stormservice", "storm").view
+    assert "ErrImagePull" in view.blocked
+    assert view.phase == "RollingOut"
+    assert sum(condition(pod, "Ready").get("status") == "True" for pod in cluster.all("pod")) == 2

@@ -1,0 +1,201 @@
+"""What goes into the kernel and what comes out of it, as frozen values, and the errors that it raises.
+
+No cffi here: everybody may import these types, from here or from `csrc.binding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+
+class KernelError(Exception):
+    """Root of what the kernel refuses.
+
+    KernelError
+    |- SegmentMissing    no segment yet: retry once the collector has published
+    |- SegmentForeign    not a segment, damaged, or of an unknown major version: final
+    |- WriterBusy        another collector holds the lock: retry
+    |- LimitReached      a configured maximum: final for this input
+    |- MessageUnreadable not an ext_proc message: final for this stream
+    """
+
+
+class SegmentMissing(KernelError):  # noqa: N818 - named by what happened
+    """No segment at the path yet; retry."""
+
+
+class SegmentForeign(KernelError):  # noqa: N818 - named by what happened
+    """The file is not a segment that this kernel can read; final."""
+
+
+class WriterBusy(KernelError):  # noqa: N818 - named by what happened
+    """Another writer lives, or every spare topology is being read; retry."""
+
+
+class LimitReached(KernelError):  # noqa: N818 - named by what happened
+    """A configured maximum is reached; final for this input."""
+
+
+class MessageUnreadable(KernelError):  # noqa: N818 - named by what happened
+    """The bytes are not a message that the flow can answer; final for the stream."""
+
+
+class Origin(IntEnum):
+    """How a writer found its segment."""
+
+    CREATED = 0
+    ADOPTED = 1
+    REPLACED = 2
+
+
+class End(IntEnum):
+    """Why a host closes a flow."""
+
+    STREAM = 0
+    SHUTDOWN = 1
+
+
+class Outcome(IntEnum):
+    """The one terminal outcome of a request."""
+
+    NONE = 0
+    OK = 1
+    REJECTED = 2
+    UPSTREAM_ERROR = 3
+    CLIENT_CANCELLED = 4
+    SHUTDOWN = 5
+
+
+class Verdict(IntEnum):
+    """What a decision came to."""
+
+    CHOSEN = 0
+    NO_STRATEGY = 1
+    UNKNOWN_MODEL = 2
+    NO_READY_POD = 3
+    BAD_STRATEGY = 4
+    BAD_FILTER = 5
+    NO_CANDIDATE = 6
+    OVERLOADED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Configured maxima: the segment is laid out once from them."""
+
+    models: int = 256
+    pods: int = 1024
+    members: int = 4096
+    text_bytes: int = 1 << 20
+    readers: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every request of the node obeys; a key is kept only as its SHA-256."""
+
+    default_strategy: str = ""
+    api_key: str = ""
+    hide_pod_address: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One address that can serve. `key` is its identity: the uid, with the port where a pod has several."""
+
+    key: str
+    namespace: str
+    name: str
+    address: str
+    ready: bool
+    engine: str = "vllm"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found: slots of dead readers, places of departed pods."""
+
+    slots_freed: int
+    slots_live: int
+    places_freed: int
+    places_held: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTotals:
+    """Counters of one model over all readers, dead ones included; name "" is "no known model"."""
+
+    name: str
+    in_flight: int
+    endings: Mapping[tuple[Outcome, int], int]
+    with_usage: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodTotals:
+    """Counters of one pod of the published topology: running now, routed ever."""
+
+    key: str
+    namespace: str
+    name: str
+    running: int
+    routed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Everything that `/metrics` shows of the segment at one moment."""
+
+    requests: int
+    in_flight: int
+    readers: int
+    anomalies: int
+    unparsed: int
+    bytes: int
+    decisions: Mapping[str, int]
+    models: tuple[ModelTotals, ...]
+    pods: tuple[PodTotals, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request for the access log. `outcome` is NONE while it runs."""
+
+    outcome: Outcome
+    code: int
+    request_id: str
+    model: str
+    strategy: str
+    pod: str
+    address: str
+    streaming: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision without HTTP. It counts on the pod until `SegmentReader.finish`."""
+
+    verdict: Verdict
+    pod: str
+    address: str
+    candidates: int
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the body scanner found; `kinds` and `elements` by field name, absent fields left out."""
+
+    valid: bool
+    model: str
+    text: bytes
+    kinds: Mapping[str, str]
+    elements: Mapping[str, frozenset[str]]
