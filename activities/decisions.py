@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.errors import KubeError, KubeNotFound
 from activities.events import EventRecorder
@@ -31,13 +31,16 @@ from activities.status import StatusWriter
 from activities.store import Cache, Store
 from activities.wording import STEP_EVENTS
 from planning.planner import Json, Plan, Planner, World
-from planning.wire import CloseObject, Decision, Memory, ObjectVersion, Ref, View
+from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, View
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.02
 """Changes that come within this time of each other are planned for together."""
 VIEW_STABLE_SECONDS = 5.0
+VIEW_SPREAD_SECONDS = 0.1
+"""Added to the time above for each object whose view waits: a burst of changes is shown after it, not in its midst."""
+STATUS_LEFT_SECONDS = 1.0
 VIEW_INTERVAL = timedelta(minutes=1)
 READ_LIVE_AFTER_SECONDS = 10.0
 RESYNC_SECONDS = 600.0
@@ -50,7 +53,7 @@ class PollEnded(ApplicationError):  # noqa: N818 - it ends, nothing went wrong
     """The poll was replaced or the process stops: Temporal starts it again, elsewhere if need be."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(why, type="PollEnded")
+        super().__init__(why, type="PollEnded", category=ApplicationErrorCategory.BENIGN)
 
 
 @dataclass(slots=True)
@@ -81,6 +84,8 @@ class Decisions:
         self._metrics = metrics
         self._polls = polls
         self._status = StatusWriter(client, metrics)
+        self._status_left: dict[str, float] = {}
+        self._unshown: set[tuple[str, str | None]] = set()
         self.searchable = False
 
     @activity.defn(name=NEXT_DECISION)
@@ -89,7 +94,10 @@ class Decisions:
         ref = request.ref
         with self._polls.open(ref, request.rollout) as poll, self._metrics.polls.labels(ref.kind).track_inprogress():
             await self._own_writes_seen(poll, request)
-            decision = await self._until_decided(poll, request)
+            try:
+                decision = await self._until_decided(poll, request)
+            finally:
+                self._unshown.discard((ref.uid, request.rollout))
         self._count(request, decision)
         return Answer(**{name: getattr(decision, name) for name in Decision.model_fields}, searchable=self.searchable)
 
@@ -120,13 +128,12 @@ class Decisions:
         plan = self._plan(planner, request, live)
         if plan is None:
             return None, PLANNER_ERROR_SECONDS
-        written = True
-        if plan.status is not None:
-            written = await self._status.write(self._store(request.ref), live, plan.status)
+        acts = plan.decision is not None and bool(plan.decision.steps)
+        written = await self._write_status(request, live, plan)
         self._emit(live, plan, watched)
-        if plan.decision is not None and plan.decision.steps:
+        if plan.decision is not None and acts:
             return self._signed(plan.decision, plan, live), 0.0
-        view, pause = self._view_change(request.memory, plan, live, watched)
+        view, pause = self._view_change(request, plan, live, watched)
         return view, min(pause, _until(plan), RESYNC_SECONDS if written else 1.0)
 
     def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
@@ -140,6 +147,17 @@ class Decisions:
             self._metrics.planner_errors.labels(ref.kind).inc()
             log.exception("planner-failed object=%s rollout=%s", ref.workflow_id, request.rollout)
             return None
+
+    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
+        """Write the status; before short steps it is left to the pass that follows them, for a second at most."""
+        if plan.status is None:
+            return True
+        uid, clock = request.ref.uid, time.monotonic()
+        followed = plan.decision is not None and bool(plan.decision.steps) and not closes(plan.decision)
+        if followed and clock - self._status_left.setdefault(uid, clock) < STATUS_LEFT_SECONDS:
+            return True
+        self._status_left.pop(uid, None)
+        return await self._status.write(self._store(request.ref), live, plan.status)
 
     def _signed(self, decision: Decision, plan: Plan, live: Json | None) -> Decision:
         """The decision with its fence: the generation it was made for and the moment it was made."""
@@ -155,15 +173,21 @@ class Decisions:
                 self._recorder.record(live, *event)
         watched.events = frozenset(plan.events)
 
-    def _view_change(self, memory: Memory, plan: Plan, live: Json, watched: Watched) -> tuple[Decision | None, float]:
+    def _view_change(
+        self, request: DecisionRequest, plan: Plan, live: Json, watched: Watched
+    ) -> tuple[Decision | None, float]:
         """A decision without steps once the new view is stable and the last one is old enough."""
+        memory, key = request.memory, (request.ref.uid, request.rollout)
         if shown_part(plan.view) == shown_part(memory.shown):
             watched.view = None
+            self._unshown.discard(key)
             return None, RESYNC_SECONDS
+        self._unshown.add(key)
         clock = time.monotonic()
         if watched.view is None or shown_part(watched.view) != shown_part(plan.view):
             watched.view, watched.view_since = plan.view, clock
-        wait = VIEW_STABLE_SECONDS - (clock - watched.view_since)
+        spread = VIEW_SPREAD_SECONDS * len(self._unshown)
+        wait = VIEW_STABLE_SECONDS + spread - (clock - watched.view_since)
         if memory.shown_at is not None:
             wait = max(wait, (memory.shown_at + VIEW_INTERVAL - datetime.now(UTC)).total_seconds())
         if wait > 0:
@@ -202,6 +226,7 @@ class Decisions:
             for step in plan.decision.steps
         ]
         self._polls.forget(request.ref.uid)
+        self._status_left.pop(request.ref.uid, None)
         return self._signed(plan.decision.model_copy(update={"steps": steps}), plan, None)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
@@ -253,10 +278,14 @@ class Decisions:
         return found if found is not None and found["metadata"]["uid"] == ref.uid else None
 
     def _count(self, request: DecisionRequest, decision: Decision) -> None:
-        kinds = {step.type for step in decision.steps}
-        label = "view" if not kinds else "close" if kinds & {"close-object", "close-rollout"} else "steps"
+        label = "close" if closes(decision) else "steps" if decision.steps else "view"
         scope = "rollout" if request.rollout else "object"
         self._metrics.decisions.labels(request.ref.kind, scope, label).inc()
+
+
+def closes(decision: Decision) -> bool:
+    """True when the asking workflow ends with this decision."""
+    return any(isinstance(step, CloseObject | CloseRollout) for step in decision.steps)
 
 
 def shown_part(view: View) -> tuple[str, str, str]:

@@ -17,7 +17,6 @@
 #define PODS 256
 #define SAMPLES 20000
 #define BATCH 8
-#define ROUNDS 200000
 
 static uint64_t now(void)
 {
@@ -94,22 +93,31 @@ static size_t read_messages(const char *path, char **messages, size_t *lengths)
     return count;
 }
 
-static void measure_round(brix_reader *reader, const char *path)
+static void pass(brix_reader *reader, char **messages, const size_t *lengths, size_t count)
 {
     static char output[BRIX_OUTPUT_BYTES];
+    size_t written;
+    brix_flow *flow;
+    need(brix_flow_begin(reader, "", 0, &flow));
+    for (size_t i = 0; i < count; i++)
+        need(brix_flow_message(flow, messages[i], lengths[i], output, sizeof output, &written));
+    brix_flow_end(flow, BRIX_END_STREAM);
+}
+
+static void measure_round(brix_reader *reader, const char *path)
+{
+    static double samples[SAMPLES];
     char *messages[8];
-    size_t lengths[8], written, count = read_messages(path, messages, lengths);
-    uint64_t from = now();
-    for (int i = 0; i < ROUNDS; i++) {
-        brix_flow *flow;
-        need(brix_flow_begin(reader, "", 0, &flow));
-        for (size_t j = 0; j < count; j++)
-            need(brix_flow_message(flow, messages[j], lengths[j], output, sizeof output, &written));
-        brix_flow_end(flow, BRIX_END_STREAM);
+    size_t lengths[8], count = read_messages(path, messages, lengths);
+    for (int i = 0; i < SAMPLES; i++) {
+        uint64_t from = now();
+        for (int j = 0; j < BATCH; j++)
+            pass(reader, messages, lengths, count);
+        samples[i] = (double)(now() - from) / BATCH;
     }
-    double each = (double)(now() - from) / ROUNDS;
-    printf("one request, all %zu messages, 1 KB body\t%.0f\n", count, each);
-    printf("one message of it, mean\t%.0f\n", each / (double)count);
+    qsort(samples, SAMPLES, sizeof samples[0], by_size);
+    printf("one request, all %zu messages, 1 KB body, p50\t%.0f\n", count, samples[SAMPLES / 2]);
+    printf("one message of it, mean of p50\t%.0f\n", samples[SAMPLES / 2] / (double)count);
     for (size_t i = 0; i < count; i++)
         free(messages[i]);
 }

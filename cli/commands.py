@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -83,7 +83,7 @@ def down(
     from local.down import purge as forget_state
 
     settings = _settings()
-    ran = take_down(settings, lambda event: console.print(f"  {event['part']} {event['event']}", highlight=False))
+    ran = take_down(settings, _say_what_ended)
     if purge:
         forget_state(settings)
     console.print("Everything is down." if ran else f"Nothing ran under {settings.home}.", highlight=False)
@@ -189,6 +189,11 @@ def node_agent_process() -> None:
 def simulate_process() -> None:
     """Run a simulated engine in the foreground."""
     run_process("simulate")
+
+
+def _say_what_ended(event: dict[str, Any]) -> None:
+    if event["event"] == "stopped":
+        console.print(f"  {event['part']} has ended", highlight=False)
 
 
 def _by_hand(verb: str, part: str, **more: object) -> None:

@@ -105,7 +105,7 @@ static int dispatch(brix_flow *flow, uint32_t kind, brix_text message, brix_out 
     case EXT_RESPONSE_BODY:
         return body(flow, kind, message, scratch, action);
     case EXT_REQUEST_TRAILERS:
-        brix_flow_request_trailers(flow, action);
+        brix_flow_request_trailers(flow, scratch, action);
         return 1;
     case EXT_RESPONSE_TRAILERS:
         brix_flow_response_trailers(flow, action);

@@ -65,9 +65,11 @@ size_t brix_flow_bytes(void);
 /* Each header of the request, then headers_done once. end: no body follows. */
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action);
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
-/* A chunk of the request's body; with end the pod is chosen. */
+/* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete: a body
+   that trailers follow never says end. */
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
-void brix_flow_request_trailers(brix_flow *flow, brix_action *action);
+/* Trailers end a body that was no complete object: it is refused. */
+void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);

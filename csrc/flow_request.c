@@ -71,6 +71,7 @@ static int has_key(const brix_flow *flow, const brix_topology *topology)
 
 /* What the headers alone decide against the settings in force. */
 typedef struct {
+    int is_known; /* 0: no settings can be read */
     int is_allowed;
     int has_strategy;
 } gate;
@@ -78,8 +79,9 @@ typedef struct {
 static gate pass_gate(const brix_flow *flow)
 {
     brix_held held = brix_hold(flow->view);
-    gate gate = {.is_allowed = 0, .has_strategy = 1};
+    gate gate = {.has_strategy = 1};
     if (held.topology) {
+        gate.is_known = 1;
         gate.is_allowed = !held.topology->has_key || has_key(flow, held.topology);
         gate.has_strategy = flow->strategy_length > 0 || held.topology->default_strategy.length > 0;
     }
@@ -111,6 +113,21 @@ static void refuse_plainly(brix_flow *flow, uint32_t status, brix_text message, 
     refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING}, scratch, action);
 }
 
+static void refuse_routing(brix_flow *flow, brix_refusal refusal, brix_out *scratch, brix_action *action)
+{
+    refusal.marker = BRIX_LITERAL("x-error-routing");
+    refusal.marker_value = BRIX_LITERAL("true");
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+static void refuse_target(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .before = BRIX_LITERAL("error on selecting target pod"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    refuse_routing(flow, refusal, scratch, action);
+}
+
 /* A request without a body reaches no decision, so it must not reach a route that trusts one. */
 static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_action *action)
 {
@@ -130,6 +147,8 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
     flow->stage = FLOW_HEADERS;
     gate gate = pass_gate(flow);
     flow->authorization = BRIX_NOTHING;
+    if (!gate.is_known)
+        return refuse_target(flow, scratch, action);
     if (!gate.is_allowed)
         return refuse_key(flow, scratch, action);
     if (flow->too_many)
@@ -168,13 +187,6 @@ static void refuse_unready(brix_flow *flow, brix_text model, brix_out *scratch, 
     brix_flow_refuse(flow, &refusal, scratch, action);
 }
 
-static void refuse_routing(brix_flow *flow, brix_refusal refusal, brix_out *scratch, brix_action *action)
-{
-    refusal.marker = BRIX_LITERAL("x-error-routing");
-    refusal.marker_value = BRIX_LITERAL("true");
-    brix_flow_refuse(flow, &refusal, scratch, action);
-}
-
 static void refuse_strategy(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
     brix_text asked = {flow->strategy, flow->strategy_length};
@@ -193,14 +205,6 @@ static void refuse_filter(brix_flow *flow, brix_out *scratch, brix_action *actio
     refuse_routing(flow, refusal, scratch, action);
 }
 
-static void refuse_target(brix_flow *flow, brix_out *scratch, brix_action *action)
-{
-    brix_refusal refusal = {.status = 503,
-                            .before = BRIX_LITERAL("error on selecting target pod"),
-                            .code = BRIX_LITERAL("service_unavailable")};
-    refuse_routing(flow, refusal, scratch, action);
-}
-
 static brix_text content_length(brix_flow *flow)
 {
     brix_out out = {flow->content_length, 0, sizeof flow->content_length, 0};
@@ -208,12 +212,13 @@ static brix_text content_length(brix_flow *flow)
     return (brix_text){flow->content_length, out.length};
 }
 
-static void send_to_pod(brix_flow *flow, brix_action *action)
+static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
-    brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
+    if (is_whole)
+        brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
     action->clear_route_cache = 1;
 }
@@ -248,12 +253,12 @@ static brix_verdict judge(brix_flow *flow, brix_text model)
     return flow->filter_cut ? BRIX_BAD_FILTER : verdict;
 }
 
-static void route(brix_flow *flow, brix_out *scratch, brix_action *action)
+static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
     brix_text model = {flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
     switch (judge(flow, model)) {
     case BRIX_CHOSEN:
-        return send_to_pod(flow, action);
+        return send_to_pod(flow, is_whole, action);
     case BRIX_NO_STRATEGY:
         return send_to_model(flow, model, action);
     case BRIX_UNKNOWN_MODEL:
@@ -278,7 +283,7 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
     brix_scan_feed(&flow->scan, chunk.at, chunk.length);
     flow->body_length += chunk.length;
-    if (!end)
+    if (!end && !brix_scan_is_complete(&flow->scan))
         return;
     flow->model_length = (uint32_t)flow->scan.model_length;
     if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
@@ -286,12 +291,11 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
     flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
     if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
         return refuse_body(flow, 400, fault, scratch, action);
-    route(flow, scratch, action);
+    route(flow, end, scratch, action);
 }
 
-/* A body that ends with trailers has not said end: there is nothing more to wait for. */
-void brix_flow_request_trailers(brix_flow *flow, brix_action *action)
+void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    (void)flow;
-    (void)action;
+    if (flow->stage == FLOW_HEADERS && flow->endpoint && !brix_flow_is_complete(flow))
+        refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
 }

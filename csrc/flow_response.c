@@ -111,14 +111,15 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
 }
 
 /* An error too long to be kept: one that begins as an OpenAI error goes on as it is. */
-static int looks_like_envelope(const brix_flow *flow)
+static int looks_like_envelope(const brix_flow *flow, brix_text chunk)
 {
     static const char head[] = "{\"error\":{";
     size_t matched = 0;
-    for (uint32_t i = 0; i < flow->error_length && matched < sizeof head - 1; i++) {
-        if (brix_is_blank(flow->error[i]))
+    for (size_t i = 0; i < flow->error_length + chunk.length && matched < sizeof head - 1; i++) {
+        char byte = i < flow->error_length ? flow->error[i] : chunk.at[i - flow->error_length];
+        if (brix_is_blank(byte))
             continue;
-        if (flow->error[i] != head[matched++])
+        if (byte != head[matched++])
             return 0;
     }
     return matched == sizeof head - 1;
@@ -133,6 +134,8 @@ static void replace_body(brix_action *action, brix_text body)
 static void release_long_error(brix_flow *flow, brix_text chunk, brix_out *scratch, brix_action *action)
 {
     flow->passes_error = 1;
+    if (flow->error_length == 0)
+        return;
     size_t from = scratch->length;
     brix_out_bytes(scratch, flow->error, flow->error_length);
     brix_out_text(scratch, chunk);
@@ -144,8 +147,8 @@ static void collect_error(brix_flow *flow, brix_text chunk, int end, brix_out *s
     if (flow->passes_error)
         return;
     size_t room = BRIX_ERROR_LIMIT - flow->error_length;
-    size_t pending = scratch->capacity - scratch->length;
-    if (chunk.length > room && looks_like_envelope(flow) && chunk.length + BRIX_ERROR_LIMIT < pending)
+    int fits = flow->error_length == 0 || chunk.length + flow->error_length < scratch->capacity - scratch->length;
+    if (chunk.length > room && fits && looks_like_envelope(flow, chunk))
         return release_long_error(flow, chunk, scratch, action);
     flow->error_length += (uint32_t)brix_text_copy(flow->error + flow->error_length, room, chunk);
     brix_text whole = {flow->error, flow->error_length};

@@ -92,11 +92,10 @@ static void occupy(brix_place *row, const uint8_t key[BRIX_KEY], brix_text name)
     set_state(row, BRIX_PLACE_USED);
 }
 
-static brix_status revive(brix_writer *writer, brix_region_id region, brix_index *index, uint32_t place)
+static void use(const brix_map *map, brix_region_id region, brix_index *index, uint32_t place)
 {
-    set_state(row_of(&writer->map, region, place), BRIX_PLACE_USED);
+    set_state(row_of(map, region, place), BRIX_PLACE_USED);
     index->named[place] = 1;
-    return BRIX_OK;
 }
 
 /* The retained count is set so that the sum with what live slots hold begins at zero. */
@@ -109,23 +108,32 @@ static void begin_at_zero(const brix_map *map, size_t offset)
     atomic_store_explicit((_Atomic uint64_t *)(void *)(retained + offset), 0 - sum, memory_order_relaxed);
 }
 
+/* A free place for a new pod, its retained count set so that it begins at zero. Returns -1 when all are taken. */
+static int64_t settle_pod(brix_writer *writer, const uint8_t key[BRIX_KEY])
+{
+    const brix_map *map = &writer->map;
+    int64_t place = first_in_state(map, BRIX_REGION_POD_PLACES, 0, BRIX_PLACE_FREE);
+    if (place < 0)
+        return -1;
+    brix_slot *any = brix_map_slot(map, 0);
+    begin_at_zero(map, (size_t)((char *)&brix_slot_pod(map, any, (uint32_t)place)->routed - (char *)any));
+    occupy(brix_map_pod_place(map, (uint32_t)place), key, BRIX_NOTHING);
+    index_add(&writer->pods, key, (uint32_t)place);
+    return place;
+}
+
 brix_status brix_place_pod(brix_writer *writer, brix_text key_text, uint32_t *place)
 {
     uint8_t key[BRIX_KEY];
     digest_key(key_text, key);
     int64_t found = index_find(&writer->map, BRIX_REGION_POD_PLACES, &writer->pods, key);
     if (found < 0)
-        found = first_in_state(&writer->map, BRIX_REGION_POD_PLACES, 0, BRIX_PLACE_FREE);
-    else
-        return *place = (uint32_t)found, revive(writer, BRIX_REGION_POD_PLACES, &writer->pods, (uint32_t)found);
+        found = settle_pod(writer, key);
     if (found < 0)
         return BRIX_FULL;
     *place = (uint32_t)found;
-    brix_slot *any = brix_map_slot(&writer->map, 0);
-    begin_at_zero(&writer->map, (size_t)((char *)&brix_slot_pod(&writer->map, any, *place)->routed - (char *)any));
-    occupy(brix_map_pod_place(&writer->map, *place), key, BRIX_NOTHING);
-    index_add(&writer->pods, key, *place);
-    return revive(writer, BRIX_REGION_POD_PLACES, &writer->pods, *place);
+    use(&writer->map, BRIX_REGION_POD_PLACES, &writer->pods, *place);
+    return BRIX_OK;
 }
 
 static int is_model_busy(const brix_map *map, uint32_t place)
@@ -151,20 +159,28 @@ static int64_t evict_model(const brix_map *map)
     return place;
 }
 
+static int64_t settle_model(brix_writer *writer, const uint8_t key[BRIX_KEY], brix_text name)
+{
+    int64_t place = first_in_state(&writer->map, BRIX_REGION_MODEL_PLACES, 1, BRIX_PLACE_FREE);
+    if (place < 0)
+        place = evict_model(&writer->map);
+    if (place < 0)
+        return -1;
+    occupy(brix_map_model_place(&writer->map, (uint32_t)place), key, name);
+    index_add(&writer->models, key, (uint32_t)place);
+    return place;
+}
+
 brix_status brix_place_model(brix_writer *writer, brix_text name, uint32_t *place)
 {
     uint8_t key[BRIX_KEY];
     digest_key(name, key);
     int64_t found = index_find(&writer->map, BRIX_REGION_MODEL_PLACES, &writer->models, key);
-    if (found >= 0)
-        return *place = (uint32_t)found, revive(writer, BRIX_REGION_MODEL_PLACES, &writer->models, (uint32_t)found);
-    found = first_in_state(&writer->map, BRIX_REGION_MODEL_PLACES, 1, BRIX_PLACE_FREE);
     if (found < 0)
-        found = evict_model(&writer->map);
+        found = settle_model(writer, key, name);
     if (found < 0)
         return BRIX_FULL;
     *place = (uint32_t)found;
-    occupy(brix_map_model_place(&writer->map, *place), key, name);
-    index_add(&writer->models, key, *place);
-    return revive(writer, BRIX_REGION_MODEL_PLACES, &writer->models, *place);
+    use(&writer->map, BRIX_REGION_MODEL_PLACES, &writer->models, *place);
+    return BRIX_OK;
 }

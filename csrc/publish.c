@@ -1,6 +1,8 @@
+#define _GNU_SOURCE
 #include "writer.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static uint32_t active_of(const brix_map *map)
 {
@@ -157,6 +159,11 @@ static void note_departures(const brix_map *map, brix_region_id region, const br
 /* The new file takes the path with its first topology; only then do readers look for it. */
 static brix_status take_path(brix_writer *writer)
 {
+    if (writer->foreign) {
+        unlink(writer->aside);
+        if (link(writer->path, writer->aside) != 0)
+            return BRIX_SYSTEM;
+    }
     if (rename(writer->fresh, writer->path) != 0)
         return BRIX_SYSTEM;
     writer->unpublished = 0;

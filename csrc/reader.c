@@ -174,8 +174,10 @@ void *brix_flow_take(brix_reader *reader, uint32_t *index)
         uint32_t found = (uint32_t)head - 1;
         _Atomic uint32_t *link = (_Atomic uint32_t *)(void *)(reader->flows + reader->flow_bytes * found);
         uint64_t next = (head >> 32) + 1;
-        if (atomic_compare_exchange_weak(&reader->flow_free, &head, next << 32 | atomic_load(link)))
-            return *index = found, (void *)link;
+        if (!atomic_compare_exchange_weak(&reader->flow_free, &head, next << 32 | atomic_load(link)))
+            continue;
+        *index = found;
+        return reader->flows + reader->flow_bytes * found;
     }
     uint32_t fresh = atomic_load(&reader->flow_used);
     do {

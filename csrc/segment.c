@@ -108,13 +108,13 @@ brix_status brix_map_create(const char *path, const brix_limits *limits, brix_ma
     if (!brix_limits_sane(limits))
         return BRIX_BAD;
     lay_out(map, limits);
-    map->file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
+    map->file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, BRIX_FILE_MODE);
     if (map->file < 0)
         return BRIX_SYSTEM;
     int refused = posix_fallocate(map->file, 0, (off_t)map->bytes);
     if (refused)
         errno = refused;
-    if (refused || map_file(map) != BRIX_OK) {
+    if (refused || fchmod(map->file, BRIX_FILE_MODE) != 0 || map_file(map) != BRIX_OK) {
         give_up(map);
         refused = errno;
         unlink(path);

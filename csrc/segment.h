@@ -4,6 +4,7 @@
  *   path           the segment in force            byte locks on it: slot rows, held by readers
  *   path + ".new"  one being prepared              renamed over path when first published
  *   path + ".lock" the writer's lock               held for the writer's life
+ *   path + ".foreign" what stood at path and was no segment
  *
  * Locks are open-file-description locks: the system frees them when the holder dies. A published file is
  * never truncated; its memory was allocated before, so no access can fail for lack of it. Offsets and
@@ -14,6 +15,8 @@
 
 #include "layout.h"
 #include "text.h"
+
+#define BRIX_FILE_MODE 0660 /* whatever the umask: gateway processes share a group */
 
 typedef struct {
     int file; /* -1: nothing is mapped */

@@ -68,8 +68,10 @@ static void add_rows(brix_writer *writer, const brix_map *from, brix_slot *row, 
 
 static void clear_slot(const brix_map *map, brix_slot *slot)
 {
-    char *counters = (char *)&slot->requests;
-    memset(counters, 0, map->regions[BRIX_REGION_SLOTS].stride - (size_t)(counters - (char *)slot));
+    size_t words = map->regions[BRIX_REGION_SLOTS].stride / sizeof(uint64_t);
+    size_t first = offsetof(brix_slot, requests) / sizeof(uint64_t);
+    for (size_t i = first; i < words; i++)
+        atomic_store_explicit((_Atomic uint64_t *)(void *)slot + i, 0, memory_order_relaxed);
 }
 
 /* One store makes the new retained row true and names the slot it contains, so a writer killed

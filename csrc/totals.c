@@ -1,11 +1,7 @@
 #include "counters.h"
 #include "writer.h"
 
-/* Call visit for the retained row and every claimed slot of a map. */
-#define EACH_ROW(map, row)                                                                                      \
-    for (uint32_t at_ = 0; at_ <= (map)->limits.readers; at_++)                                                  \
-        if ((row = row_at(map, at_)) != NULL)
-
+/* Rows to sum: the claimed slots, and last the retained row. NULL for one that counts nothing. */
 static brix_slot *row_at(const brix_map *map, uint32_t index)
 {
     if (index == map->limits.readers)
@@ -22,18 +18,16 @@ static int is_leaving(const brix_writer *writer)
 
 static void add_head(const brix_map *map, int slots_only, brix_totals *totals)
 {
-    brix_slot *row;
-    EACH_ROW(map, row)
-    {
-        int retained = at_ == map->limits.readers;
-        if (retained && slots_only)
+    for (uint32_t i = 0; i <= map->limits.readers - (uint32_t)slots_only; i++) {
+        brix_slot *row = row_at(map, i);
+        if (!row)
             continue;
         totals->requests += brix_read(&row->requests);
         totals->anomalies += brix_read(&row->anomalies);
         totals->unparsed += brix_read(&row->unparsed);
-        for (uint32_t i = 0; i < BRIX_DECISIONS; i++)
-            totals->decisions[i] += brix_read(&row->decisions[i]);
-        if (retained)
+        for (uint32_t line = 0; line < BRIX_DECISIONS; line++)
+            totals->decisions[line] += brix_read(&row->decisions[line]);
+        if (i == map->limits.readers)
             continue;
         totals->in_flight += (int64_t)(brix_read(&row->requests) - brix_read(&row->ended));
         totals->readers++;
@@ -50,15 +44,14 @@ void brix_writer_totals(brix_writer *writer, brix_totals *totals)
 
 static void add_model(const brix_map *map, int slots_only, uint32_t place, brix_model_totals *totals)
 {
-    brix_slot *row;
-    EACH_ROW(map, row)
-    {
-        if (slots_only && at_ == map->limits.readers)
+    for (uint32_t i = 0; i <= map->limits.readers - (uint32_t)slots_only; i++) {
+        brix_slot *row = row_at(map, i);
+        if (!row)
             continue;
         brix_model_cells *cells = brix_slot_model(row, place);
         totals->in_flight += brix_cell_count(brix_read(&cells->in_flight));
-        for (uint32_t i = 0; i < BRIX_ENDINGS; i++)
-            totals->endings[i] += brix_read(&cells->endings[i]);
+        for (uint32_t line = 0; line < BRIX_ENDINGS; line++)
+            totals->endings[line] += brix_read(&cells->endings[line]);
         totals->with_usage += brix_read(&cells->with_usage);
         totals->prompt_tokens += brix_read(&cells->prompt_tokens);
         totals->completion_tokens += brix_read(&cells->completion_tokens);
@@ -94,9 +87,10 @@ brix_status brix_writer_pod_totals(brix_writer *writer, uint32_t index, brix_pod
         return BRIX_MISSING;
     brix_pod_row *pod = brix_topology_pod(&writer->map, topology, index);
     *totals = (brix_pod_totals){.place = pod->place, .generation = pod->generation};
-    brix_slot *row;
-    EACH_ROW(&writer->map, row)
-    {
+    for (uint32_t i = 0; i <= writer->map.limits.readers; i++) {
+        brix_slot *row = row_at(&writer->map, i);
+        if (!row)
+            continue;
         brix_pod_cells *cells = brix_slot_pod(&writer->map, row, pod->place);
         totals->running += brix_cell_for(&cells->running, pod->generation);
         totals->routed += brix_read(&cells->routed);

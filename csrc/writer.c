@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char *joined(const char *path, const char *ending)
@@ -21,10 +22,11 @@ static brix_status take_lock(brix_writer *writer)
     char *path = joined(writer->path, ".lock");
     if (!path)
         return BRIX_SYSTEM;
-    writer->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0660);
+    writer->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, BRIX_FILE_MODE);
     free(path);
     if (writer->lock < 0)
         return BRIX_SYSTEM;
+    fchmod(writer->lock, BRIX_FILE_MODE);
     return brix_lock(writer->lock, 0);
 }
 
@@ -51,6 +53,7 @@ static brix_status find_segment(brix_writer *writer, const brix_limits *limits, 
         return BRIX_OK;
     }
     *origin = status == BRIX_MISSING ? BRIX_CREATED : BRIX_REPLACED;
+    writer->foreign = status == BRIX_FOREIGN;
     if (status == BRIX_OK)
         writer->old = writer->map;
     writer->map.file = -1;
@@ -72,7 +75,7 @@ static brix_status make_index(brix_index *index, uint64_t places)
 
 static brix_status set_up(brix_writer *writer, const brix_limits *limits, brix_origin *origin)
 {
-    if (!writer->path || !writer->fresh)
+    if (!writer->path || !writer->fresh || !writer->aside)
         return BRIX_SYSTEM;
     brix_status status = take_lock(writer);
     if (status == BRIX_OK)
@@ -96,6 +99,7 @@ brix_status brix_writer_open(const char *path, const brix_limits *limits, brix_w
     writer->lock = writer->map.file = writer->old.file = -1;
     writer->path = joined(path, "");
     writer->fresh = joined(path, ".new");
+    writer->aside = joined(path, ".foreign");
     brix_status status = set_up(writer, limits, origin);
     if (status == BRIX_OK) {
         *result = writer;
@@ -125,5 +129,6 @@ void brix_writer_close(brix_writer *writer)
         close(writer->lock);
     free(writer->path);
     free(writer->fresh);
+    free(writer->aside);
     free(writer);
 }

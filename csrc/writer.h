@@ -22,8 +22,10 @@ typedef struct {
 struct brix_writer {
     char *path;
     char *fresh; /* path of a segment not yet published */
+    char *aside;
     int lock;
     int unpublished;
+    int foreign; /* the file at path is none of ours: it is kept as path + ".foreign" */
     brix_map map;
     brix_map old;
     brix_topology *building;

@@ -25,35 +25,28 @@ class KubeError(Exception):
     """Root of what the API server answers instead of data."""
 
 
-class WatchExpired(KubeError):
+class WatchExpired(KubeError):  # noqa: N818 - a leaf of the tree above, named by what happened
     """The resource version is no longer known: list anew."""
 
 
-class KubeRefused(KubeError):
+class KubeRefused(KubeError):  # noqa: N818 - a leaf of the tree above, named by what happened
     """The server answered with an error status; retry later."""
 
 
 class KubeClient:
     """Reads from one API server. Use `connect`, and close it."""
 
-    def __init__(self, configuration: Any, session: aiohttp.ClientSession) -> None:
+    def __init__(self, kubeconfig: str, configuration: Any, session: aiohttp.ClientSession) -> None:
+        self._kubeconfig = kubeconfig
         self._configuration = configuration
         self._session = session
 
     @classmethod
     async def connect(cls, kubeconfig: str) -> Self:
         """A client with the identity of `kubeconfig`, or of the pod it runs in when that is empty."""
-        configuration = client.Configuration()
-        if kubeconfig:
-            await config.load_kube_config(  # type: ignore[no-untyped-call] # the loader has no annotations
-                config_file=kubeconfig, client_configuration=configuration
-            )
-        else:
-            config.load_incluster_config(  # type: ignore[no-untyped-call] # the loader has no annotations
-                client_configuration=configuration
-            )
+        configuration = await _identity(kubeconfig)
         connector = aiohttp.TCPConnector(ssl=_ssl_context(configuration))
-        return cls(configuration, aiohttp.ClientSession(connector=connector, json_serialize=_dumps))
+        return cls(kubeconfig, configuration, aiohttp.ClientSession(connector=connector))
 
     async def get(self, path: str, query: Mapping[str, str], timeout_seconds: float) -> dict[str, Any]:
         """The JSON document at `path`."""
@@ -77,6 +70,9 @@ class KubeClient:
         address = f"{self._configuration.host}{path}"
         got = await self._session.get(address, params=query, headers=await self._headers(), timeout=timeout)
         if got.status != HTTPStatus.OK:
+            if got.status == HTTPStatus.UNAUTHORIZED:
+                # A token in the file may have been renewed since it was read.
+                self._configuration = await _identity(self._kubeconfig)
             async with got:
                 _raise_for(got.status, await got.read())
         return got
@@ -88,6 +84,19 @@ class KubeClient:
     async def _headers(self) -> dict[str, str]:
         settings = await self._configuration.auth_settings()
         return {each["key"]: each["value"] for each in settings.values() if each["in"] == "header" and each["value"]}
+
+
+async def _identity(kubeconfig: str) -> Any:
+    configuration = client.Configuration()
+    if kubeconfig:
+        await config.load_kube_config(  # type: ignore[no-untyped-call] # the loader has no annotations
+            config_file=kubeconfig, client_configuration=configuration
+        )
+    else:
+        config.load_incluster_config(  # type: ignore[no-untyped-call] # the loader has no annotations
+            client_configuration=configuration
+        )
+    return configuration
 
 
 def _ssl_context(configuration: Any) -> ssl.SSLContext:
@@ -104,7 +113,3 @@ def _raise_for(status: int, body: bytes) -> NoReturn:
     if status == HTTPStatus.GONE:
         raise WatchExpired("the resource version is too old")
     raise KubeRefused(f"status {status}: {body[:300].decode(errors='replace')}")
-
-
-def _dumps(value: object) -> str:
-    return orjson.dumps(value).decode()

@@ -60,6 +60,7 @@ class GatewayMetrics(Collector):
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
+            yield self._decisions(snapshot.totals)
             yield self._running(snapshot.totals)
             yield from self._segment(snapshot.totals)
 
@@ -147,6 +148,12 @@ class GatewayMetrics(Collector):
         yield CounterMetricFamily(
             "brixflow_responses_unparsed", "Answers without readable usage.", value=totals.unparsed
         )
+
+    def _decisions(self, totals: Totals) -> Metric:
+        family = CounterMetricFamily("brixflow_decisions", "Pods chosen, by strategy.", labels=("strategy",))
+        for strategy, count in sorted(totals.decisions.items()):
+            family.add_metric((strategy,), count)
+        return family
 
     def _topology_synced(self, is_synced: bool) -> Metric:
         return GaugeMetricFamily(

@@ -43,9 +43,7 @@ class Child:
         pause = FIRST_PAUSE_SECONDS
         while not self.stopping:
             began = time.monotonic()
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command, stdin=asyncio.subprocess.PIPE, start_new_session=False
-            )
+            self.process = await asyncio.create_subprocess_exec(*self.command, stdin=asyncio.subprocess.PIPE)
             log.info("event=child_started child=%s child_pid=%d", self.name, self.process.pid)
             code = await self.process.wait()
             if self.stopping:

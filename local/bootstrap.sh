@@ -13,7 +13,7 @@ die() { echo "brixflow: $*" >&2; exit 1; }
 step() { # step NAME COMMAND...: runs a command with its output in a log, shows the time it took last time
   local name=$1 last began log
   shift
-  last=$(sed -n "s/^$name=//p" "$durations" 2>/dev/null | tail -n 1)
+  last=$(sed -n "s/^$name=//p" "$durations" | tail -n 1)
   printf '  %-44s %s' "$name" "${last:+(last time $last s) }"
   began=$SECONDS log=$home/bootstrap.log
   if ! "$@" >"$log" 2>&1; then
@@ -22,7 +22,7 @@ step() { # step NAME COMMAND...: runs a command with its output in a log, shows 
     die "$name failed; the whole output is in $log"
   fi
   echo "$((SECONDS - began)) s"
-  { grep -v "^$name=" "$durations" 2>/dev/null || true; echo "$name=$((SECONDS - began))"; } >"$durations.new"
+  { grep -v "^$name=" "$durations" || true; echo "$name=$((SECONDS - began))"; } >"$durations.new"
   mv "$durations.new" "$durations"
 }
 
@@ -34,6 +34,7 @@ free_kib=$(awk '/^MemAvailable/ {print $2}' /proc/meminfo)
 [ "$free_kib" -ge 3000000 ] || die "needs 3 GB of free memory, there are $((free_kib / 1024)) MB"
 
 mkdir -p "$home"
+touch "$durations"
 missing=()
 "$python" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 "$python" -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||

@@ -1,7 +1,8 @@
 """Builds the control plane binary from `local/control_plane`, once for a checkout and its sources.
 
-The result lies under `<checkout>/.brixflow/cache`, named by a hash of the sources, the Go version and the flags. Every
-home shares it, so that a second system and the tests start without building anything.
+The result lies under `<checkout>/.brixflow/cache`, named by a hash of the sources and the flags. Every home shares it,
+so that a second system and the tests start without building anything. Which Go built it does not count: two shells
+with two versions on their PATH would otherwise build, and restart, in turns.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def bin_directory() -> Path:
 
 
 def control_plane_binary() -> Path:
-    """Where the binary of the present sources is or will be. Raises BuildError if there is no Go to build it with."""
-    return CACHE / f"kube-control-plane-{_source_hash(find_go())}"
+    """Where the binary of the present sources is or will be."""
+    return CACHE / f"kube-control-plane-{_source_hash()}"
 
 
 def build_control_plane(build_log: Path) -> Path:
@@ -126,8 +127,8 @@ def _linker_flags() -> str:
     return " ".join(["-s", "-w", *(f"-X {package}.{name}={value}" for name, value in values.items())])
 
 
-def _source_hash(toolchain: GoToolchain) -> str:
-    digest = hashlib.sha256(f"{toolchain.label} {_linker_flags()} {go_environment()['GOFLAGS']}".encode())
+def _source_hash() -> str:
+    digest = hashlib.sha256(f"{_linker_flags()} {go_environment()['GOFLAGS']}".encode())
     for path in sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 from local.errors import ClusterError, KubectlError
 from local.kubeconfig import ServiceAccount, ensure_token_kubeconfig, kubectl
 from local.settings import CHECKOUT, LocalSettings
@@ -32,14 +35,17 @@ def apply(settings: LocalSettings, *what: str) -> str:
 
 def write_account_kubeconfigs(settings: LocalSettings) -> None:
     """Kubeconfigs with tokens for the operator and the gateway; tokens that still work are kept."""
-    for target, account in (
-        (settings.operator_kubeconfig, OPERATOR_ACCOUNT),
-        (settings.gateway_kubeconfig, GATEWAY_ACCOUNT),
-    ):
-        try:
-            ensure_token_kubeconfig(target, settings.kubeconfig, account)
-        except KubectlError as error:
-            raise ClusterError(f"no token for the ServiceAccount {account.name}: {error}") from None
+    wanted = ((settings.operator_kubeconfig, OPERATOR_ACCOUNT), (settings.gateway_kubeconfig, GATEWAY_ACCOUNT))
+    with ThreadPoolExecutor() as pool:
+        for future in [pool.submit(_write_account_kubeconfig, settings, *target) for target in wanted]:
+            future.result()
+
+
+def _write_account_kubeconfig(settings: LocalSettings, target: Path, account: ServiceAccount) -> None:
+    try:
+        ensure_token_kubeconfig(target, settings.kubeconfig, account)
+    except KubectlError as error:
+        raise ClusterError(f"no token for the ServiceAccount {account.name}: {error}") from None
 
 
 def check_reachable(settings: LocalSettings) -> str:

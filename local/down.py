@@ -8,23 +8,30 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 
+from local.lock import alone
 from local.node.settings import NodeSettings
 from local.node.teardown import teardown
 from local.settings import LocalSettings
 from local.supervisor.client import Report, is_supervised, start_supervisor
-from local.supervisor.keeper import record_directory
+from local.supervisor.records import record_directory
 
 KEPT_BY_PURGE = ("cache",)
 
 
 def down(settings: LocalSettings, report: Report) -> bool:
-    """End the system; tells whether anything ran. Raises SupervisorError if something cannot be ended."""
+    """End the system; tells whether anything ran.
+
+    Raises SupervisorError if something cannot be ended, UpError while an `up` is at work.
+    """
     home = settings.home
-    ran = home.exists() and (is_supervised(home) or any(record_directory(home).glob("*.json")))
-    if ran:
-        start_supervisor(home).shutdown(report)
-    _end_leftover_pods(settings)
-    _remove_segment(settings)
+    if not home.exists():
+        return False
+    with alone(home):
+        ran = is_supervised(home) or any(record_directory(home).glob("*.json"))
+        if ran:
+            start_supervisor(home).shutdown(report)
+        _end_leftover_pods(settings)
+        _remove_segment(settings)
     return ran
 
 
@@ -40,7 +47,12 @@ def purge(settings: LocalSettings) -> None:
 
 
 def _end_leftover_pods(settings: LocalSettings) -> None:
-    """Pods outlive their agent on purpose. Those of an agent that nobody stopped in order are ended here."""
+    """Pods outlive their agent on purpose. Those of an agent that nobody stopped in order are ended here.
+
+    A home that never had an agent has no pods, and the bridge of its name is another home's.
+    """
+    if not (settings.home / "node").exists():
+        return
     pki = settings.pki
     teardown(
         NodeSettings(

@@ -71,6 +71,8 @@ def _compiler() -> Finding:
 def _go(settings: LocalSettings) -> Finding:
     if settings.external_kubeconfig:
         return Finding("go", "not needed with an existing cluster")
+    if control_plane_binary().exists():
+        return Finding("go", "not needed, the control plane is built")
     try:
         toolchain = find_go()
     except BuildError as error:
@@ -104,7 +106,7 @@ def _available_memory() -> int:
 
 
 def _disk(settings: LocalSettings) -> Finding:
-    is_built = settings.external_kubeconfig is not None or _is_built()
+    is_built = settings.external_kubeconfig is not None or control_plane_binary().exists()
     needed = DISK_TO_RUN if is_built else DISK_TO_BUILD
     place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -112,13 +114,6 @@ def _disk(settings: LocalSettings) -> Finding:
     if free >= needed:
         return Finding("disk", text)
     return Finding("disk", text, f"{needed // GIB} GiB are needed: free some, or set BRIXFLOW_HOME to another disk")
-
-
-def _is_built() -> bool:
-    try:
-        return control_plane_binary().exists()
-    except BuildError:
-        return False
 
 
 def _shared_memory(settings: LocalSettings) -> Finding:

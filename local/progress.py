@@ -1,6 +1,7 @@
 """Says what is being done, how long it has taken so far and how long it took last time.
 
-On a terminal the line of the running step moves; elsewhere each step is one line when it begins and one when it ends.
+On a terminal the line of the running step moves; elsewhere a step that may take long is one line when it begins, and
+every step that could be felt is one line when it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from local.durations import Durations, spoken
 
 SHORT_STEP_SECONDS = 0.3
+LONG_STEP_SECONDS = 2.0
 WIDTH = 44
 
 
@@ -32,7 +34,7 @@ class Steps:
         last = self._durations.last(name)
         expected = f"(last time {spoken(last)})" if last is not None else ""
         began = time.monotonic()
-        with self._shown(name, expected):
+        with self._shown(name, expected, last):
             yield
         seconds = time.monotonic() - began
         if seconds >= SHORT_STEP_SECONDS:
@@ -51,10 +53,10 @@ class Steps:
                 self.say(f"    {part} is ready after {spoken(seconds)}")
 
     @contextmanager
-    def _shown(self, name: str, expected: str) -> Iterator[None]:
+    def _shown(self, name: str, expected: str, last: float | None) -> Iterator[None]:
         if not self._console.is_terminal:
-            if expected:
-                self.say(f"  {name} {expected}")
+            if last is None or last >= LONG_STEP_SECONDS:
+                self.say(f"  {name} ... {expected}".rstrip())
             yield
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn(expected))

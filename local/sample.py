@@ -21,6 +21,7 @@ from local.build import bin_directory
 from local.cluster import apply
 from local.errors import ClusterError, KubectlError
 from local.kubeconfig import kubectl
+from local.parts.python import gateway
 from local.settings import CHECKOUT, LocalSettings
 
 SAMPLE = CHECKOUT / "deploy" / "samples" / "quickstart.yaml"
@@ -46,14 +47,14 @@ def services() -> list[Service]:
 
 
 def apply_once(settings: LocalSettings) -> bool:
-    """Apply the sample unless this home has had it; tells whether it is (still) there."""
+    """Apply the sample unless this home, or the cluster, has had it; tells whether it is (still) there."""
     mark = settings.home / "sample-applied"
-    if not mark.exists():
+    if not mark.exists() and not present(settings):
         try:
             apply(settings, "-f", str(SAMPLE))
         except KubectlError as error:
             raise ClusterError(f"the sample {SAMPLE} cannot be applied: {error}") from None
-        mark.touch()
+    mark.touch()
     return bool(present(settings))
 
 
@@ -80,11 +81,13 @@ def wait_until_serving(settings: LocalSettings, deadline_seconds: float = SERVIN
             time.sleep(PAUSE_SECONDS)
 
 
-def ask(endpoint: str, model: str) -> int:
+def ask(endpoint: str, model: str, api_key: str = "") -> int:
     """Send one chat request and return the HTTP status, 0 if there was no answer."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}).encode()
     request = urllib.request.Request(  # noqa: S310 - the endpoint is http and ours
-        f"{endpoint}/v1/chat/completions", body, {"Content-Type": "application/json"}
+        f"{endpoint}/v1/chat/completions",
+        body,
+        {"Content-Type": "application/json", "Authorization": f"Bearer {api_key}"},
     )
     try:
         with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 - as above
@@ -97,7 +100,8 @@ def ask(endpoint: str, model: str) -> int:
 
 def curl_line(settings: LocalSettings, model: str) -> str:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Tell me a story"}]})
-    return f"curl -i {settings.endpoint}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+    key = ' -H "Authorization: Bearer $AIBRIX_AUTH_BEARER_TOKEN"' if _api_key(settings) else ""
+    return f"curl -i {settings.endpoint}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
 
 
 def rollout_link(settings: LocalSettings, service: Service) -> str | None:
@@ -146,8 +150,13 @@ def _blocked(settings: LocalSettings, service: Service) -> str:
     if ready is None or ready["status"] != "True":
         shown = [condition for condition in (ready, *conditions.values()) if condition]
         return " ".join(["not ready:", *_words(shown[0])]) if shown else "not ready: it has no status yet"
-    status = ask(settings.endpoint, service.model)
+    status = ask(settings.endpoint, service.model, _api_key(settings))
     return "" if status == 200 else f"a chat request through {settings.endpoint} answers {status or 'nothing'}"
+
+
+def _api_key(settings: LocalSettings) -> str:
+    """What clients of this gateway must send; empty if it lets everybody in."""
+    return gateway(settings).environment.get("AIBRIX_AUTH_BEARER_TOKEN", "")
 
 
 def _words(condition: dict[str, str]) -> list[str]:

@@ -6,22 +6,23 @@ time: what runs as described is left alone, what is missing is started, what cha
 
 from __future__ import annotations
 
-import fcntl
 import socket
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from local.build import bin_directory, build_control_plane, control_plane_binary
 from local.cluster import apply_manifests, check_reachable, write_account_kubeconfigs
-from local.errors import NotRunningError, UpError
+from local.errors import BuildError, UpError
+from local.lock import alone
 from local.node.build import build_shim
 from local.preflight import Finding, examine_machine
 from local.progress import Steps
 from local.sample import apply_once, curl_line, present, rollout_link, wait_until_serving
 from local.settings import LocalSettings
-from local.supervisor.client import SupervisorClient, start_supervisor
+from local.supervisor.client import start_supervisor
+from local.supervisor.records import running_records
 from local.system import brixflow_parts, foundation
 
 TEMPORAL_CONNECT_SECONDS = 5.0
@@ -47,7 +48,7 @@ def up(settings: LocalSettings, steps: Steps, *, with_sample: bool = True) -> No
     running: the next `up` goes on from there, and `down` ends it.
     """
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone(settings):
+    with alone(settings.home):
         _refuse_lacks(examine_machine(settings, running_sessions(settings)))
         _check_what_the_user_brings(settings)
         _build(settings, steps)
@@ -61,11 +62,8 @@ def up(settings: LocalSettings, steps: Steps, *, with_sample: bool = True) -> No
 
 
 def running_sessions(settings: LocalSettings) -> list[int]:
-    """The process ids of this home's running parts; each leads a session."""
-    try:
-        return [part["pid"] for part in SupervisorClient(settings.home).status() if part["pid"]]
-    except (NotRunningError, FileNotFoundError):
-        return []
+    """The process ids of this home's running parts, supervised or not; each leads a session."""
+    return [record.identity.pid for record in running_records(settings.home)]
 
 
 def summary(settings: LocalSettings, *, serves: bool) -> Iterator[str]:
@@ -83,18 +81,6 @@ def summary(settings: LocalSettings, *, serves: bool) -> Iterator[str]:
         yield f"  Temporal     {settings.external_temporal}"
     yield f"  kubectl      export KUBECONFIG={settings.kubeconfig} PATH={bin_directory()}:$PATH"
     yield "  more         brixflow status | logs PART | down"
-
-
-@contextmanager
-def _alone(settings: LocalSettings) -> Iterator[None]:
-    with (settings.home / "up.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UpError(
-                f"another `brixflow up` or `down` is at work in {settings.home}: wait until it is done"
-            ) from None
-        yield
 
 
 def _refuse_lacks(findings: list[Finding]) -> None:
@@ -122,20 +108,23 @@ def _build(settings: LocalSettings, steps: Steps) -> None:
     if not control_plane_binary().exists():
         with steps.step("building the Kubernetes control plane"):
             build_control_plane(settings.logs / "build.log")
-    with steps.step("building the pod shim"):
-        build_shim(settings.home / "node" / "shim")
+    try:
+        build_shim(settings.home / "node" / "shim")  # a second, and only after its source changed
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"the pod shim cannot be compiled: {error}") from None
 
 
 def _start(settings: LocalSettings, steps: Steps, changes: _Changes) -> None:
     supervisor = start_supervisor(settings.home)
     basis = foundation(settings)
-    with steps.step("starting the control plane and Temporal" if basis else "looking for the supervisor"):
-        supervisor.ensure(basis, changes.report)
+    if basis:
+        with steps.step("starting the control plane and Temporal"):
+            supervisor.ensure(basis, changes.report)
     with steps.step("applying kinds, accounts and rights"):
         apply_manifests(settings)
         write_account_kubeconfigs(settings)
     parts = brixflow_parts(settings)
-    with steps.step("starting node agent, operator, gateway, Envoy"):
+    with steps.step(f"starting {', '.join(part.name for part in parts)}"):
         supervisor.retain([part.name for part in (*basis, *parts)], changes.report)
         supervisor.ensure([*basis, *parts], changes.report)
 

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.rollout import RolloutWorkflow
 
 
-@workflow.defn(name="Object")
+@workflow.defn(name="Object", sandboxed=False)
 class ObjectWorkflow:
     """Asks, acts, remembers; hands each rollout to a child. It never fails, and ignores being cancelled."""
 

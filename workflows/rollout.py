@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
 REMEMBERED_BLOCKS = 10
 
 
-@workflow.defn(name="Rollout")
+@workflow.defn(name="Rollout", sandboxed=False)
 class RolloutWorkflow:
     """The same loop until the planner closes it. To cancel it means to pause the object."""
 

@@ -32,7 +32,8 @@ class Shown:
         self._attributes: tuple[str, str, str, bool] | None = None
 
     def show(self, memory: Memory, rollout: str | None, *, searchable: bool) -> None:
-        workflow.set_current_details(details(memory, workflow.now()))
+        title = f"**{self._ref.kind} {self._ref.namespace}/{self._ref.name}{f' to {rollout}' if rollout else ''}**"
+        workflow.set_current_details(details(title, memory, workflow.now()))
         found = _attributes(memory.shown, rollout)
         if searchable and found != self._attributes:
             self._attributes = found
@@ -52,12 +53,12 @@ def _updates(ref: Ref, found: tuple[str, str, str, bool]) -> list[SearchAttribut
     return [*updates, BLOCKED.value_set(blocked)]
 
 
-def details(memory: Memory, at: datetime) -> str:
-    """Markdown: the view, the last decisions, the time that both describe."""
+def details(title: str, memory: Memory, at: datetime) -> str:
+    """Markdown: the title, which a new run would lose otherwise, the view, the last decisions, and the time."""
     recent = "\n".join(_line(logged) for logged in reversed(memory.recent))
     blocked = f"**Blocked:** {memory.shown.blocked}\n\n" if memory.shown.blocked else ""
     tail = f"\n\n{blocked}### Last decisions\n{recent or 'none yet'}\n\nAs of {_stamp(at)}, decision {memory.number}."
-    head = memory.shown.details or memory.shown.phase
+    head = f"{title}\n\n{memory.shown.details or memory.shown.phase}"
     return cut_bytes(head, DETAILS_BYTES - len(tail.encode())) + tail
 
 

@@ -26,15 +26,14 @@ TERMINATION_BYTES = 4096
 OUTPUT_BYTES = 10 * 1024
 
 
-async def start_container(state: PodState, context: NodeContext, record: ContainerRecord, image: Image) -> None:
-    """Starts the record's attempt. Raises ConfigError before anything is made, ShimError when it cannot run."""
-    container = state.container(record.name)
+async def prepare_container(state: PodState, context: NodeContext, name: str, attempt: int, image: Image) -> Command:
+    """What starts the attempt; reads the objects that it names, makes nothing. Raises ConfigError or ApiError."""
+    container = state.container(name)
     values = await container_environment(state, context, container, image)
-    folder = state.container_folder(record)
-    await asyncio.to_thread(_make_folders, state, record)
-    command = _command(state, record, container, image, values)
+    folder = state.container_folder(name, attempt)
+    command = _command(state, container, attempt, image, values)
     plan = RootPlan(
-        directory=folder,
+        directory=folder / "layers",
         pod_directory=state.directory,
         home=context.settings.home,
         memory_mib=context.settings.root_tmpfs_mib if context.root_in_memory else None,
@@ -45,19 +44,25 @@ async def start_container(state: PodState, context: NodeContext, record: Contain
     message = container.get("terminationMessagePath") or "/dev/termination-log"
     mounts.append(Mount("bind", str(folder / "termination"), message, "file"))
     mounts.append(Mount("mkdir", "", command.options["cwd"]))
-    await Shim(state.directory).start(replace(command, mounts=root_mounts(plan, image.files, mounts)))
+    return replace(command, mounts=root_mounts(plan, image.files, mounts))
 
 
-def _make_folders(state: PodState, record: ContainerRecord) -> None:
-    folder = state.container_folder(record)
+async def launch_container(state: PodState, command: Command) -> None:
+    """Starts a prepared attempt. Raises ShimError or OSError when it cannot run."""
+    await asyncio.to_thread(_make_folders, state, command.container, command.attempt)
+    await Shim(state.directory).start(command)
+
+
+def _make_folders(state: PodState, name: str, attempt: int) -> None:
+    folder = state.container_folder(name, attempt)
     shutil.rmtree(folder.parent, ignore_errors=True)
-    folder.mkdir(parents=True)
+    (folder / "layers").mkdir(parents=True)
     (folder / "termination").touch(0o666)
     (folder / "termination").chmod(0o666)
-    logs = state.directory / "logs" / record.name
+    logs = state.directory / "logs" / name
     logs.mkdir(parents=True, exist_ok=True)
     for old in logs.iterdir():
-        if int(old.name.split(".")[0]) < record.attempt - 1:
+        if int(old.name.split(".")[0]) < attempt - 1:
             old.unlink()
 
 
@@ -78,9 +83,7 @@ async def container_environment(state: PodState, context: NodeContext, container
     return environment(pod_facts(state, context), container, base, lambda kind, name: found.get((kind, name)))
 
 
-def _command(
-    state: PodState, record: ContainerRecord, container: Json, image: Image, values: dict[str, str]
-) -> Command:
+def _command(state: PodState, container: Json, attempt: int, image: Image, values: dict[str, str]) -> Command:
     security = {**(state.spec.get("securityContext") or {}), **(container.get("securityContext") or {})}
     user = int(security.get("runAsUser") or 0)
     if security.get("runAsNonRoot") and user == 0:
@@ -89,22 +92,22 @@ def _command(
         values["HOME"] = "/"
     groups = [*security.get("supplementalGroups", ()), *([security["fsGroup"]] if "fsGroup" in security else [])]
     options = {
-        "root": str(state.container_folder(record) / "root"),
+        "root": str(state.container_folder(container["name"], attempt) / "layers" / "root"),
         "cwd": expand(container.get("workingDir") or image.working_directory, values),
-        "log": str(state.log_path(record.name, record.attempt)),
+        "log": str(state.log_path(container["name"], attempt)),
         "uid": str(user),
         "gid": str(security.get("runAsGroup") or 0),
         "no_new_privs": "1" if security.get("allowPrivilegeEscalation") is False else "0",
     }
     lines = [f"{name}={value}" for name, value in values.items()]
-    return Command(record.name, command_line(container, image, values), record.attempt, lines, (), groups, options)
+    return Command(container["name"], command_line(container, image, values), attempt, lines, (), groups, options)
 
 
 def termination_message(state: PodState, record: ContainerRecord, exit_code: int) -> str:
     """What the container left in its message file, or the end of its log where its policy says so."""
     container = state.container(record.name)
     try:
-        text = (state.container_folder(record) / "termination").read_bytes()[:TERMINATION_BYTES]
+        text = (state.container_folder(record.name, record.attempt) / "termination").read_bytes()[:TERMINATION_BYTES]
     except OSError:
         text = b""
     if text or not exit_code or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":

@@ -1,6 +1,6 @@
 """The image table: what an image name means on this machine.
 
-    - pattern: "aibrix/vllm-mock:*"     glob over the name with its tag (`:latest` when it has none)
+    - pattern: "aibrix/vllm-mock:*"     glob over name and tag (`:latest` when it has none)
       command: [python3, app.py]        used when the container names no command
       environment: {PATH: "..."}
       workingDir: /app                  made when missing
@@ -50,6 +50,13 @@ def full_name(image: str) -> str:
     return image if "@" in image or ":" in image.rsplit("/", 1)[-1] else f"{image}:latest"
 
 
+def bare_name(name: str) -> str:
+    """The name without a registry's host, which has a dot or a port, and without `library/`."""
+    host, slash, rest = name.partition("/")
+    bare = rest if slash and ("." in host or ":" in host) else name
+    return bare.removeprefix("library/")
+
+
 class ImageTable:
     """The entries in order; the first match wins. Edits of the file are seen at the next look-up."""
 
@@ -62,9 +69,8 @@ class ImageTable:
         """The entry for `image`; None when the machine has none."""
         self._reload()
         name = full_name(image)
-        bare = name.removeprefix("docker.io/").removeprefix("library/")
         for entry in self._entries:
-            if fnmatchcase(bare, entry["pattern"]) or fnmatchcase(name, entry["pattern"]):
+            if fnmatchcase(bare_name(name), entry["pattern"]) or fnmatchcase(name, entry["pattern"]):
                 return _resolve(name, entry)
         return None
 

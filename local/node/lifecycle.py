@@ -126,6 +126,8 @@ def _run_one(situation: Situation, container: Json, record: ContainerRecord, pol
     if record.is_running:
         return [Stop(name, f"Container {name} definition changed, will be restarted")] if changed else []
     ended = record.ended
+    if record.kind == "main" and not changed and _is_over(record, policy):
+        return []
     if ended is None or changed or record.sandbox != situation.sandbox:
         return _start_unless_blocked(situation, record, container)
     if not may_restart(policy, record) and isinstance(record.state, Terminated):

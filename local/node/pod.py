@@ -19,7 +19,7 @@ from local.node.publisher import StatusPublisher
 from local.node.records import ContainerRecord, Running, Terminated, Waiting
 from local.node.runner import ContainerRunner, Deadline
 from local.node.sandbox import close_sandbox, fill_volume, open_sandbox, set_up_volumes
-from local.node.shim import ProcessEvent, Shim, ShimError, find_shim
+from local.node.shim import ProcessEvent, Shim, ShimError, find_shim, read_events
 from local.node.status import PodView, parse_timestamp, pod_status
 from local.node.volumes import VolumeError, has_content
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SHOW_FIRST_REASON_SECONDS = 2.0
 RETRY_SECONDS = 2.0
+RECONNECT_SECONDS = 0.05
 API_ERRORS = (ApiError, aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -41,7 +42,6 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._events: asyncio.Task[None] | None = None
         self._publisher = StatusPublisher(context.api, state)
-        self._volumes_ready = False
         self._deadline = float("inf")
 
     # ---- what others tell ----------------------------------------------------------------------
@@ -116,9 +116,8 @@ class PodWorker:
             self.publish()
             await self._open()
             plan = self._decide()
-        if not self._volumes_ready and not plan.finished:
+        if not state.volumes_ready and not plan.finished:
             await set_up_volumes(state, self.context)
-            self._volumes_ready = True
         state.initialized, state.failed = plan.initialized, plan.failed
         if plan.finished and not self.runner.busy:
             await self._finish()
@@ -169,7 +168,6 @@ class PodWorker:
         state = self.state
         state.has_sandbox = find_shim(state.directory) is not None
         if state.has_sandbox:
-            self._volumes_ready = True
             await self._follow()
             for record in state.records.values():
                 self._settle(record)
@@ -186,7 +184,6 @@ class PodWorker:
 
     async def _open(self) -> None:
         await open_sandbox(self.state, self.context)
-        self._volumes_ready = False
         await self._follow()
 
     async def _follow(self) -> None:
@@ -196,14 +193,14 @@ class PodWorker:
         await caught_up.wait()
 
     async def _follow_events(self, caught_up: asyncio.Event) -> None:
-        try:
-            async for event in Shim(self.state.directory).events():
-                if event is None:
-                    caught_up.set()
-                else:
-                    self._on_event(event)
-        except ShimError as error:
-            log.info("shim_lost pod=%s error=%s", self.state.title, error)
+        while find_shim(self.state.directory):
+            with contextlib.suppress(ShimError):
+                async for event in Shim(self.state.directory).events():
+                    if event is None:
+                        caught_up.set()
+                    else:
+                        self._on_event(event)
+            await asyncio.sleep(RECONNECT_SECONDS)
         caught_up.set()
         self._lose_sandbox()
         self.wake()
@@ -234,6 +231,8 @@ class PodWorker:
 
     def _lose_sandbox(self) -> None:
         """The shim is gone, and with it all processes: after a restart of the machine, or by a kill."""
+        for event in read_events(self.state.directory):
+            self._on_event(event)
         self.state.has_sandbox = False
         never = self.state.spec.get("restartPolicy") == "Never"
         for record in self.state.records.values():
@@ -254,7 +253,8 @@ class PodWorker:
         await self._close()
 
     async def _close(self) -> None:
-        await self._stop_all(self.runner.grace())
+        limit = time.time() + self.runner.grace()
+        await self._stop_all(self.runner.grace(), lambda: min(limit, self._deadline))
         if self._events:
             self._events.cancel()
         await close_sandbox(self.state, self.context)
@@ -263,7 +263,7 @@ class PodWorker:
 
     async def refresh_volumes(self, labels_changed: bool = False) -> None:
         """Looks at the volumes with content again; raises nothing."""
-        if not (self.state.has_sandbox and self._volumes_ready):
+        if not (self.state.has_sandbox and self.state.volumes_ready):
             return
         for volume in self.state.spec.get("volumes", ()):
             if has_content(volume) and (_is_live(volume, labels_changed) or self._token_is_due(volume)):
@@ -291,7 +291,7 @@ class PodWorker:
             await self._delete_object()
         await asyncio.to_thread(state.remove)
 
-    async def _stop_all(self, grace: float, deadline: Deadline | None = None) -> None:
+    async def _stop_all(self, grace: float, deadline: Deadline) -> None:
         """Main containers together, then sidecars from the last to the first."""
         running = [record for record in self.state.records.values() if record.is_running]
         first = [record for record in running if record.kind != "sidecar"]

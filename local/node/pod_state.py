@@ -35,6 +35,7 @@ class PodState:
     failed: bool = False
     initialized: bool = False
     ending: bool = False
+    volumes_ready: bool = False  # in the current sandbox
     has_sandbox: bool = False
     tokens_until: dict[str, float] = field(default_factory=dict)
 
@@ -59,9 +60,9 @@ class PodState:
         everyone: list[Json] = [*self.spec["containers"], *self.spec.get("initContainers", ())]
         return next(one for one in everyone if one["name"] == name)
 
-    def container_folder(self, record: ContainerRecord) -> Path:
-        """Root, upper and work folders of the record's attempt."""
-        return self.directory / "containers" / record.name / str(record.attempt)
+    def container_folder(self, name: str, attempt: int) -> Path:
+        """Root, upper and work folders of an attempt."""
+        return self.directory / "containers" / name / str(attempt)
 
     def log_path(self, name: str, attempt: int) -> Path:
         """The log of one attempt, relative to the pod's folder."""
@@ -89,6 +90,7 @@ class PodState:
             "failed": self.failed,
             "initialized": self.initialized,
             "ending": self.ending,
+            "volumes_ready": self.volumes_ready,
             "records": [record.to_json() for record in self.records.values()],
         }
 

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 CONCURRENT_LAUNCHES = 4
 
 
-async def serve(settings: NodeSettings) -> None:
-    """Runs the node until SIGTERM or SIGINT; the pods run on after it."""
+async def serve(settings: NodeSettings) -> bool:
+    """Runs the node until SIGTERM or SIGINT; the pods run on after it. False when a part of it failed."""
     shim = build_shim(settings.directory / "shim")
     add_bridge(shim, settings)
     api = ApiClient.from_kubeconfig(settings.kubeconfig)
@@ -50,13 +50,15 @@ async def serve(settings: NodeSettings) -> None:
     server = KubeletServer(settings, manager)
     await server.start()
     parts = [Registration(settings, api).run(), manager.run(), manager.refresh_volumes(), context.events.run()]
-    await _until_stopped([asyncio.create_task(part) for part in parts])
+    stopped = await _until_stopped([asyncio.create_task(part) for part in parts])
     await manager.close()
     await server.close()
     await api.close()
+    return stopped
 
 
-async def _until_stopped(tasks: list[asyncio.Task[Any]]) -> None:
+async def _until_stopped(tasks: list[asyncio.Task[Any]]) -> bool:
+    """Waits for a signal; false when a part failed instead."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,9 +68,12 @@ async def _until_stopped(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
-            log.error("node_part_failed", exc_info=result)
+    failures = [
+        result for result in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(result, Exception)
+    ]
+    for failure in failures:
+        log.error("node_part_failed", exc_info=failure)
+    return not failures
 
 
 def main() -> None:
@@ -80,5 +85,8 @@ def main() -> None:
     settings = NodeSettings.from_environment()
     fields = (settings.name, settings.port, settings.bridge, settings.pod_range)
     log.info("node_agent_starts node=%s port=%d bridge=%s pods=%s", *fields)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            sys.exit(0 if runner.run(serve(settings)) else 1)
+    except OSError as error:
+        sys.exit(f"node agent: {error}")

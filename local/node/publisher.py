@@ -70,7 +70,7 @@ class StatusPublisher:
             return True
         metadata = self._state.pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
-        body = {"metadata": {"uid": metadata["uid"]}, "status": status}
+        body = {"metadata": {"uid": metadata["uid"]}, "status": _as_patch(status)}
         try:
             answer = await self._api.request("PATCH", path, body, STRATEGIC)
         except (NotFoundError, ConflictError):
@@ -82,3 +82,9 @@ class StatusPublisher:
         self._state.pod["status"] = answer["status"]
         self._state.pod["metadata"]["resourceVersion"] = answer["metadata"]["resourceVersion"]
         return True
+
+
+def _as_patch(status: Json) -> Json:
+    """Address lists are merged by a strategic patch unless it says that they are whole."""
+    lists = {key: [*status[key], {"$patch": "replace"}] for key in ("podIPs", "hostIPs") if key in status}
+    return status | lists

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 LEASE_RENEWAL_SECONDS = 10.0
 LEASE_DURATION_SECONDS = 40
 STATUS_SECONDS = 300.0
+SILENCE_SECONDS = 25.0  # after which the node controller may have marked the node as unknown
 VERSION = "v1.36.3"
 # Tells the API server to hand WebSocket streams of exec, attach and port-forward to this node as they are.
 DECLARED_FEATURES = ["ExtendWebSocketsToKubelet"]
@@ -111,19 +112,20 @@ class Registration:
 
     async def run(self) -> None:
         """Registers, then renews the Lease every ten seconds and the status rarely, until cancelled."""
-        status_at = 0.0
+        status_at = renewed_at = float("-inf")
         while True:
             try:
-                if time.monotonic() - status_at > STATUS_SECONDS or not status_at:
+                now = time.monotonic()
+                if now - status_at > STATUS_SECONDS or now - renewed_at > SILENCE_SECONDS:
                     await self.register()
-                    status_at = time.monotonic()
+                    status_at = now
                 await self._renew()
+                renewed_at = time.monotonic()
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 log.warning("node_not_renewed error=%r", error)
-                status_at = 0.0
                 await asyncio.sleep(1)
-                continue
-            await asyncio.sleep(LEASE_RENEWAL_SECONDS)
+            else:
+                await asyncio.sleep(LEASE_RENEWAL_SECONDS)
 
     async def register(self) -> None:
         """Creates the Node or takes over the existing one, and writes its status."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from local.node.settings import CHECKOUT
 from local.node.shim import Mount
 
+PRIVATE = "/tmp"  # noqa: S108 each container has its own
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _STANDARD = ("stdin", "stdout", "stderr")
 _VIRTUAL = {"proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "securityfs", "debugfs", "bpf"}
@@ -37,9 +38,10 @@ def root_mounts(plan: RootPlan, files: dict[str, str], volumes: Iterable[Mount])
     etc = plan.pod_directory
     mounts = [*_overlay(plan), *_system()]
     mounts += [Mount("bind", str(etc / f"etc-{name}"), f"/etc/{target}", "file") for name, target in _ETC.items()]
-    mounts.append(Mount("tmpfs", "tmpfs", "/tmp", "mode=1777,nosuid,nodev,size=1g"))  # noqa: S108 inside the new root
+    mounts.append(Mount("tmpfs", "tmpfs", PRIVATE, "mode=1777,nosuid,nodev,size=1g"))
     mounts += [Mount("bind", path, path, "ro,rec") for path in machine_binds()]
-    mounts.append(Mount("tmpfs", "tmpfs", str(plan.home), "ro,mode=0,size=4k"))
+    if _shows(str(plan.home)):
+        mounts.append(Mount("tmpfs", "tmpfs", str(plan.home), "ro,mode=0,size=4k"))
     mounts += [_bind_file(source, target) for target, source in files.items()]
     if plan.everyone_passes:
         mounts += [Mount("reach", "", path) for path in needed_paths()]
@@ -85,7 +87,7 @@ def needed_paths() -> list[str]:
 @cache
 def machine_binds() -> tuple[str, ...]:
     """The needed paths that the overlay does not show, outermost first."""
-    mounts = [point for point in _mount_points() if point != "/"] + ["/tmp"]  # noqa: S108 hidden in containers
+    mounts = [point for point in _mount_points() if point != "/"] + [PRIVATE]
     hidden = [path for path in needed_paths() if any(_is_beneath(path, point) for point in mounts)]
     inner = [point for point in mounts for path in needed_paths() if _is_beneath(point, path)]
     chosen: list[str] = []
@@ -93,6 +95,11 @@ def machine_binds() -> tuple[str, ...]:
         if not any(_is_beneath(path, outer) for outer in chosen):
             chosen.append(path)
     return tuple(chosen)
+
+
+def _shows(path: str) -> bool:
+    """Whether a container would see the machine's `path`."""
+    return not _is_beneath(path, PRIVATE) or any(_is_beneath(path, bound) for bound in machine_binds())
 
 
 def _is_beneath(path: str, folder: str) -> bool:

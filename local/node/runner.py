@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from local.node.api import ApiError
-from local.node.container import probe_target, send_signal, start_container, stop_signal
+from local.node.container import launch_container, prepare_container, probe_target, send_signal, stop_signal
 from local.node.context import NodeContext
 from local.node.environment import ConfigError
 from local.node.files import Json
@@ -77,12 +77,15 @@ class ContainerRunner:
         image = self._pull(record, container)
         if image is None:
             return
+        try:
+            command = await prepare_container(self.state, self.context, record.name, record.attempt + 1, image)
+        except ConfigError as error:
+            self._misconfigured(record, container.get("image", ""), str(error))
+            return
         self._next_attempt(record, container, image)
         try:
-            await start_container(self.state, self.context, record, image)
-        except ConfigError as error:
-            self._undo_attempt(record, container, "CreateContainerConfigError", str(error))
-        except ShimError as error:
+            await launch_container(self.state, command)
+        except (ShimError, OSError) as error:
             self._start_failed(record, str(error))
 
     def _pull(self, record: ContainerRecord, container: Json) -> Image | None:
@@ -132,13 +135,9 @@ class ContainerRunner:
         record.state = Waiting("ContainerCreating")
         self.state.save()
 
-    def _undo_attempt(self, record: ContainerRecord, container: Json, reason: str, message: str) -> None:
-        record.attempt -= 1
-        record.launching = False
-        if record.attempt < 0:
-            record.container_id = record.image_id = ""
+    def _misconfigured(self, record: ContainerRecord, image: str, message: str) -> None:
+        reason = "CreateContainerConfigError"
         self.event("Warning", "Failed", f"Error: {message}", record.name)
-        image = container.get("image", "")
         self._block(record, reason, message, Blocked(image, reason, message, time.time(), CONFIG_RETRY_SECONDS))
 
     def _start_failed(self, record: ContainerRecord, message: str) -> None:

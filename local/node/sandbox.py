@@ -33,6 +33,7 @@ async def open_sandbox(state: PodState, context: NodeContext) -> None:
         state.address = context.facts.address if host else context.addresses.take(state.uid)
     state.sandbox += 1
     state.sequence = 0
+    state.volumes_ready = False
     (state.directory / "events").unlink(missing_ok=True)
     state.save()
     state.save_pod()
@@ -122,6 +123,8 @@ async def set_up_volumes(state: PodState, context: NodeContext) -> None:
             raise VolumeError(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}') from error
     if shared:
         await Shim(state.directory).mount(Command("pod", ["mount"], mounts=shared))
+    state.volumes_ready = True
+    state.save()
 
 
 def _with_sub_paths(state: PodState, volume: Json, mount: Mount) -> list[Mount]:

@@ -19,9 +19,10 @@ from local.supervisor.part import HttpCheck, Part, fingerprint_of
 NODE_AGENT, OPERATOR, GATEWAY = "node-agent", "operator", "gateway"
 PASSED_ON = {
     NODE_AGENT: ("BRIXFLOW_NODE_", "BRIXFLOW_IMAGES"),
-    OPERATOR: ("BRIXFLOW_OPERATOR_", "BRIXFLOW_WORKFLOW_", "BRIXFLOW_WATCH_", "BRIXFLOW_TEMPORAL_", "TEMPORAL_"),
+    OPERATOR: ("BRIXFLOW_OPERATOR_", "BRIXFLOW_WORKFLOW_", "BRIXFLOW_WATCH_", "BRIXFLOW_TEMPORAL_RETENTION_DAYS"),
     GATEWAY: ("BRIXFLOW_GATEWAY_", "BRIXFLOW_MAX_", "BRIXFLOW_HIDE_", "AIBRIX_", "ROUTING_"),
 }
+EXISTING_TEMPORAL = ("TEMPORAL_",)
 NODE_STOP_SECONDS = 15.0
 OPERATOR_STOP_SECONDS = 20.0
 GATEWAY_STOP_SECONDS = 20.0
@@ -58,7 +59,9 @@ def node_agent(settings: LocalSettings) -> Part:
 def operator(settings: LocalSettings) -> Part:
     """The operator, under its own ServiceAccount."""
     health = f"127.0.0.1:{settings.operator_health_port}"
+    credentials = _starting_with(EXISTING_TEMPORAL, os.environ) if settings.external_temporal else {}
     environment = {
+        **credentials,
         "KUBECONFIG": str(settings.operator_kubeconfig),
         "TEMPORAL_ADDRESS": settings.temporal_address,
         "BRIXFLOW_OPERATOR_METRICS_ADDRESS": f"127.0.0.1:{settings.operator_metrics_port}",
@@ -116,7 +119,7 @@ def _python_part(
 ) -> Part:
     """`environment` is fixed by the settings; `defaults` give way to what the user set in the shell of `up`."""
     command = (sys.executable, "-m", "cli.main", name)
-    complete = {**_base_environment(), **defaults, **_chosen_by_user(name, os.environ), **environment}
+    complete = {**_base_environment(), **defaults, **_starting_with(PASSED_ON[name], os.environ), **environment}
     return Part(
         name=name,
         command=command,
@@ -141,5 +144,5 @@ def _base_environment() -> dict[str, str]:
     }
 
 
-def _chosen_by_user(name: str, shell: Mapping[str, str]) -> dict[str, str]:
-    return {variable: value for variable, value in shell.items() if variable.startswith(PASSED_ON[name])}
+def _starting_with(prefixes: tuple[str, ...], shell: Mapping[str, str]) -> dict[str, str]:
+    return {variable: value for variable, value in shell.items() if variable.startswith(prefixes)}

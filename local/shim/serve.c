@@ -37,7 +37,7 @@ static int watch_fd(const struct shim *shim, int fd, enum source source, size_t 
     return epoll_ctl(shim->poll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static void say_with_file(int fd, const char *text, int file) {
+static int say_with_file(int fd, const char *text, int file) {
     struct iovec part = {(void *)(uintptr_t)text, strlen(text)};
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct msghdr packet = {.msg_iov = &part, .msg_iovlen = 1};
@@ -48,10 +48,10 @@ static void say_with_file(int fd, const char *text, int file) {
         *head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
         memcpy(CMSG_DATA(head), &file, sizeof file);
     }
-    (void)!sendmsg(fd, &packet, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sendmsg(fd, &packet, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-static void say(int fd, const char *text) { say_with_file(fd, text, -1); }
+static int say(int fd, const char *text) { return say_with_file(fd, text, -1); }
 
 /* ---- events: written to the file first, then told to watchers -------------------------------- */
 
@@ -63,8 +63,11 @@ static void record(struct shim *shim, const char *kind, const struct shim_contai
     int size = snprintf(line, sizeof line, "%lu %s %s %u %d %d %d %ld%09ld\n", ++shim->sequence, kind, container->name,
                         container->request.attempt, container->pid, code, killer, now.tv_sec, now.tv_nsec);
     (void)!write(shim->events, line, (size_t)size);
-    for (size_t at = 0; at < SHIM_CLIENTS; at++)
-        if (shim->clients[at].fd >= 0 && shim->clients[at].watches) say(shim->clients[at].fd, line);
+    for (size_t at = 0; at < SHIM_CLIENTS; at++) {
+        struct client *client = &shim->clients[at];
+        /* A watcher that lags so far loses its connection; it reads the file when it comes back. */
+        if (client->fd >= 0 && client->watches && say(client->fd, line)) shutdown(client->fd, SHUT_RDWR);
+    }
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */

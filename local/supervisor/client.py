@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from local.errors import NotRunningError, SupervisorError
 from local.supervisor.logs import last_lines, log_path, opened_log
-from local.supervisor.part import Part
+from local.supervisor.part import Part, sources
+from local.supervisor.records import running_records
 
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
@@ -67,16 +68,27 @@ class SupervisorClient:
         parts: list[dict[str, Any]] = self._ask({"do": "status"})["parts"]
         return parts
 
+    def is_current(self) -> bool:
+        """Whether the running supervisor is the one of this checkout."""
+        return bool(self._ask({"do": "status"}).get("sources") == sources())
+
+    def hand_over(self) -> None:
+        """End the supervisor and leave its parts running."""
+        self._end_with({"do": "hand over"}, None)
+
     def by_hand(self, verb: str, part: str, **more: Any) -> None:
         """`start`, `stop`, `restart` (with `set={...}`: variables) or `kill` (with `hold_seconds=...`) one part."""
         self._ask({"do": verb, "part": part, **more})
 
     def shutdown(self, report: Report) -> None:
         """End every part and the supervisor; return when it is gone."""
+        self._end_with({"do": "shutdown"}, report)
+
+    def _end_with(self, request: dict[str, Any], report: Report | None) -> None:
         with self._connected() as connection:
             pidfd = os.pidfd_open(_peer(connection))
             try:
-                self._converse(connection, {"do": "shutdown"}, report)
+                self._converse(connection, request, report)
                 ended, _, _ = select.select([pidfd], [], [], END_SECONDS)
             finally:
                 os.close(pidfd)
@@ -108,15 +120,28 @@ class SupervisorClient:
                 with reachable_socket(self._home) as path:
                     connection.connect(path)
             except (FileNotFoundError, ConnectionRefusedError):
-                raise NotRunningError(f"nothing runs under {self._home}: `brixflow up` starts it") from None
+                raise NotRunningError(self._what_runs()) from None
             yield connection
+
+    def _what_runs(self) -> str:
+        orphans = ", ".join(record.part.name for record in running_records(self._home))
+        if not orphans:
+            return f"nothing runs under {self._home}: `brixflow up` starts it"
+        return (
+            f"the supervisor of {self._home} has died, its parts run on: {orphans}; "
+            "`brixflow up` watches them again, `brixflow down` ends them"
+        )
 
 
 def start_supervisor(home: Path, parent: int | None = None) -> SupervisorClient:
     """The client of the home's supervisor, which is started first if there is none.
 
-    With `parent`, the system goes down when that process ends: what a test started never outlives it.
+    A supervisor of other code than the checkout's hands its parts over to a new one. With `parent`, the system goes
+    down when that process ends: what a test started never outlives it.
     """
+    if is_supervised(home) and not SupervisorClient(home).is_current():
+        with suppress(SupervisorError):  # one of before this request existed stays until the next `down`
+            SupervisorClient(home).hand_over()
     if not is_supervised(home):
         command = [sys.executable, "-m", "local.supervisor", str(home)]
         with opened_log(home, "supervisor") as output:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from local.supervisor.logs import opened_log
-from local.supervisor.part import Part, PartError
-from local.supervisor.process import Identity, Process
+from local.supervisor.part import Part
+from local.supervisor.process import Process
+from local.supervisor.records import Record, record_path
 
 log = logging.getLogger(__name__)
 
@@ -59,30 +57,6 @@ class Stopped:
 State = Running | Waiting | Stopped
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is written down about a running process, so that a later supervisor finds it again."""
-
-    part: Part
-    identity: Identity
-    since: float
-    restarts: int
-
-    @classmethod
-    def read(cls, path: Path) -> Record | None:
-        """None for a file that is no record (half written by a crash, or of another release)."""
-        try:
-            document: dict[str, Any] = json.loads(path.read_text())
-            part, identity = Part.from_json(document["part"]), Identity(**document["identity"])
-            return cls(part, identity, float(document["since"]), int(document["restarts"]))
-        except (OSError, ValueError, KeyError, TypeError, PartError):
-            return None
-
-
-def record_directory(home: Path) -> Path:
-    return home / "run"
-
-
 class Keeper:
     """One part and its process. All methods belong to the event loop's thread."""
 
@@ -91,6 +65,7 @@ class Keeper:
         self.state: State = Stopped()
         self._wanted = part
         self.restarts = 0
+        self.last_end = ""
         self._home = home
         self._back_off = back_off
         self._task: asyncio.Task[None] | None = None
@@ -124,7 +99,7 @@ class Keeper:
             state, self.state = self.state, Stopped()
             if isinstance(state, Running):
                 await state.process.end(self.part.stop_seconds)
-            self._record_file.unlink(missing_ok=True)
+            record_path(self._home, self.part.name).unlink(missing_ok=True)
 
     def describe(self, part: Part) -> None:
         """From the next restart on, run as described."""
@@ -163,7 +138,7 @@ class Keeper:
         await asyncio.sleep(resume_after)
         while True:
             started = time.monotonic()
-            reason = await self._run_once()
+            reason = self.last_end = await self._run_once()
             pause = self._back_off.after(pause, time.monotonic() - started)
             self.restarts += 1
             self.state = Waiting(time.time() + pause, reason)
@@ -185,7 +160,7 @@ class Keeper:
         with opened_log(self._home, self.part.name) as output:
             process = Process.start(self.part.command, self.part.environment, self._home, output)
         self.state = Running(process, time.time())
-        self._write_record(Record(self.part, process.identity, self.state.since, self.restarts))
+        Record(self.part, process.identity, self.state.since, self.restarts).write(self._home)
         log.info("part started name=%s pid=%d", self.part.name, process.identity.pid)
 
     async def _cancel(self) -> None:
@@ -194,12 +169,3 @@ class Keeper:
             with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-
-    @property
-    def _record_file(self) -> Path:
-        return record_directory(self._home) / f"{self.part.name}.json"
-
-    def _write_record(self, record: Record) -> None:
-        unfinished = self._record_file.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(asdict(record)))
-        unfinished.rename(self._record_file)

@@ -72,6 +72,11 @@ def fingerprint_of(command: Iterable[str], environment: dict[str, str], files: I
     return digest.hexdigest()[:16]
 
 
+def sources() -> str:
+    """A fingerprint of the supervisor's own code, which tells a running one from the one in the checkout."""
+    return fingerprint_of((), {}, [Path(__file__).parent])
+
+
 def _content_mark(path: Path) -> bytes:
     try:
         status = path.stat()

@@ -11,6 +11,7 @@ last by `{"ok": true, ...}` or `{"error": "..."}`.
 | `{"do": "start" / "stop", "part": name}` | the same by hand |
 | `{"do": "restart", "part": name, "set": {...}}` | also by hand; with variables that count until the next restart |
 | `{"do": "kill", "part": name, "hold_seconds": n}` | SIGKILL, and no start before the hold is over |
+| `{"do": "hand over"}` | ends the supervisor and leaves all parts running, for a newer one to take over |
 | `{"do": "shutdown"}` | stops all in reverse order, runs their teardowns, ends the supervisor |
 """
 
@@ -25,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from local.supervisor.health import Healthy, Unhealthy, examine
-from local.supervisor.keeper import BackOff, Keeper, Record, Running, Waiting, record_directory
+from local.supervisor.keeper import BackOff, Keeper, Running, Waiting
 from local.supervisor.logs import log_path, rotate
-from local.supervisor.part import Part, generations
+from local.supervisor.part import Part, generations, sources
 from local.supervisor.process import end_orphans, resident_bytes
+from local.supervisor.records import Record, record_directory
 
 FIRST_CHECK_SECONDS = 0.05
 LONGEST_CHECK_SECONDS = 0.5
@@ -52,6 +54,7 @@ class Supervisor:
         self._home = home
         self._back_off = back_off or BackOff()
         self._keepers: dict[str, Keeper] = {}
+        self._sources = sources()
         record_directory(home).mkdir(parents=True, exist_ok=True)
 
     def adopt_running(self) -> None:
@@ -73,7 +76,9 @@ class Supervisor:
             case {"do": "retain", "names": list(names)}:
                 await self._stop_parts([k for k in self._keepers.values() if k.part.name not in names], report)
             case {"do": "status"}:
-                return {"ok": True, "parts": await self.status()}
+                return {"ok": True, "parts": await self.status(), "sources": self._sources}
+            case {"do": "hand over"}:
+                self.finished.set()
             case {"do": "shutdown"}:
                 await self.shutdown(report)
             case {"do": str(verb), "part": str(name)}:
@@ -131,9 +136,11 @@ class Supervisor:
         deadline = time.monotonic() + keeper.part.ready_seconds
         ends_before, pause = keeper.restarts, FIRST_CHECK_SECONDS
         while not isinstance(health := await self._health(keeper), Healthy):
-            if keeper.restarts - ends_before >= ENDS_THAT_FAIL_A_START or time.monotonic() > deadline:
+            ends = keeper.restarts - ends_before
+            if ends >= ENDS_THAT_FAIL_A_START or time.monotonic() > deadline:
+                reason = f"it ends again and again ({keeper.last_end})" if ends else health.reason
                 log_file = log_path(self._home, keeper.part.name)
-                raise RequestError(f"{keeper.part.name} does not become healthy: {health.reason} (its log: {log_file})")
+                raise RequestError(f"{keeper.part.name} does not become healthy: {reason} (its log: {log_file})")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_CHECK_SECONDS)
 
@@ -190,6 +197,7 @@ class Supervisor:
         log.info("part torn down name=%s exit=%d", part.name, status)
 
     async def _describe(self, keeper: Keeper) -> dict[str, Any]:
+        """What `brixflow status --json` shows of a part. Memory is that of all its processes, shared pages divided."""
         health = await self._health(keeper)
         state = keeper.state
         running = isinstance(state, Running)

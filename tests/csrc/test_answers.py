@@ -124,9 +124,10 @@ def test_an_error_longer_than_what_is_kept_is_wrapped_cut(start: Start) -> None:
     assert 30_000 < len(error["message"]) < 40_000
 
 
-def test_a_long_openai_error_goes_on_as_it_came(start: Start) -> None:
-    body = b'{"error":{"message":"' + b"y" * 100_000 + b'","type":"t","param":null,"code":1}}'
-    chunks = [body[at : at + 9_000] for at in range(0, len(body), 9_000)]
+@pytest.mark.parametrize("size", [9_000, 40_000, 150_000, 1_000_000])
+def test_a_long_openai_error_goes_on_as_it_came(start: Start, size: int) -> None:
+    body = b'{"error": {"message":"' + b"y" * 600_000 + b'","type":"t","param":null,"code":1}}'
+    chunks = [body[at : at + size] for at in range(0, len(body), size)]
     assert error_of(start, 400, *chunks) == body
 
 

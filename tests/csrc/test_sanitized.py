@@ -1,36 +1,34 @@
-"""The kernel compiled under AddressSanitizer and UndefinedBehaviorSanitizer, and driven with mutated input."""
+"""The kernel under the sanitizers: mutated input for memory and behaviour, threads over one mapping for races."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from csrc.build_binding import ROOT, sources
 
 SECONDS = 4
-FLAGS = [
-    "-std=c11",
-    "-O1",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-]
+FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
+MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+THREADS = ["-fsanitize=thread", "-Wl,--wrap=mmap,--wrap=munmap", "-lpthread"]
 
 
-@pytest.fixture(scope="module")
-def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("fuzz") / "fuzz"
-    command = ["gcc", *FLAGS, "-Icsrc", "tests/csrc/fuzz.c", *sources(), "-o", str(program)]
+def build(source: str, flags: list[str], folder: Path) -> Path:
+    program = folder / source.removesuffix(".c")
+    command = ["gcc", *FLAGS, "-Icsrc", f"tests/csrc/{source}", *sources(), "-o", str(program), *flags]
     subprocess.run(command, cwd=ROOT, check=True)
     return program
 
 
-def test_mutated_requests_touch_no_memory_of_others_and_finish_once(fuzzer: Path, segment_path: Path) -> None:
+def test_mutated_requests_touch_no_memory_of_others_and_finish_once(tmp_path: Path, segment_path: Path) -> None:
+    fuzzer = build("fuzz.c", MEMORY, tmp_path)
     done = subprocess.run([fuzzer, segment_path, str(SECONDS), "7"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every one finished once" in done.stdout
+
+
+def test_writer_and_readers_race_nowhere(tmp_path: Path, segment_path: Path) -> None:
+    threads = build("threads.c", THREADS, tmp_path)
+    done = subprocess.run([threads, segment_path, str(SECONDS)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ThreadSanitizer" not in done.stderr

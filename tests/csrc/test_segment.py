@@ -1,17 +1,13 @@
-"""The segment's rules: one writer, adoption, slots that the system frees, generations, successors."""
+"""The segment's rules: one writer, adoption, slots that the system frees, places and their generations."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +19,6 @@ from csrc.binding import (
     Origin,
     Outcome,
     Pod,
-    SegmentForeign,
     SegmentMissing,
     SegmentReader,
     SegmentWriter,
@@ -33,69 +28,17 @@ from csrc.binding import (
 )
 from tests.csrc.conftest import LIMITS
 from tests.csrc.messages import CHAT, Request, chat, pod
-
-SMALL = Limits(models=2, pods=3, members=4, text_bytes=2048, readers=2)
-CHECKOUT = Path(__file__).parents[2]
-
-READER_PROCESS = """
-import sys
-from csrc.binding import SegmentReader
-reader = SegmentReader.open(sys.argv[1], flows=64)
-held = [reader.decide("llama2-7b", "least-request", random=n) for n in range(int(sys.argv[2]))]
-print("ready", flush=True)
-for line in sys.stdin:
-    if line.strip() == "finish":
-        for decision in held:
-            reader.finish(decision)
-        print("finished", flush=True)
-"""
-
-WRITER_PROCESS = """
-import sys
-from csrc.binding import Limits, Pod, SegmentWriter, Settings
-limits = Limits(models=16, pods=32, members=64, text_bytes=1 << 16, readers=8)
-writer = SegmentWriter.open(sys.argv[1], limits)
-print("ready", flush=True)
-number = 0
-while True:
-    pods = [Pod(f"uid-{n}", "default", f"pod-{n}", f"10.86.0.{n}:8000", True) for n in range(1, 3 + number % 5)]
-    writer.publish({"llama2-7b": pods, f"m{number % 3}": pods}, Settings(default_strategy="random"))
-    writer.sweep()
-    number += 1
-"""
-
-
-@contextmanager
-def process(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-@contextmanager
-def small_segment(path: Path) -> Iterator[tuple[SegmentWriter, SegmentReader]]:
-    with SegmentWriter.open(path, SMALL) as writer:
-        writer.publish({})
-        with SegmentReader.open(path, flows=8) as reader:
-            yield writer, reader
-
-
-def tell(child: subprocess.Popen[str], word: str) -> str:
-    assert child.stdin is not None
-    assert child.stdout is not None
-    child.stdin.write(word + "\n")
-    child.stdin.flush()
-    return child.stdout.readline().strip()
-
-
-def running(writer: SegmentWriter) -> dict[str, int]:
-    return {pod.name: pod.running for pod in writer.totals().pods if pod.running}
+from tests.csrc.segments import (
+    READER_PROCESS,
+    SMALL,
+    WRITER_PROCESS,
+    endings_of,
+    open_soon,
+    process,
+    running,
+    small_segment,
+    tell,
+)
 
 
 def test_no_segment_before_the_first_publish(segment_path: Path) -> None:
@@ -105,14 +48,8 @@ def test_no_segment_before_the_first_publish(segment_path: Path) -> None:
             SegmentReader.open(segment_path)
         writer.publish({})
         SegmentReader.open(segment_path).close()
-    assert segment_path.stat().st_mode & 0o777 == 0o660 & ~current_umask()
+    assert segment_path.stat().st_mode & 0o777 == 0o660
     assert not segment_path.with_name("segment.new").exists()
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def test_there_is_exactly_one_writer(segment_path: Path) -> None:
@@ -225,6 +162,25 @@ def test_a_dead_readers_cumulative_counters_stay(segment_path: Path) -> None:
             assert totals.decisions == {"random": round_number}
 
 
+def test_what_dead_readers_counted_is_kept_exactly_when_writers_die_in_mid_sweep(segment_path: Path) -> None:
+    dice, made = random.Random(3), 0
+    for _ in range(8):
+        with process(WRITER_PROCESS, segment_path) as child:
+            for _ in range(dice.randrange(10, 40)):
+                with open_soon(segment_path) as reader:
+                    for number in range(5):
+                        reader.finish(reader.decide("llama2-7b", random=number))
+                        made += 1
+            time.sleep(dice.random() / 500)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+    with SegmentWriter.open(segment_path, LIMITS) as writer:
+        assert writer.totals().decisions == {"random": made}
+        writer.sweep()
+        assert writer.totals().decisions == {"random": made}
+        assert writer.totals().anomalies == 0
+
+
 def test_slots_run_out_and_come_back(segment_path: Path) -> None:
     with SegmentWriter.open(segment_path, SMALL) as writer:
         writer.publish({})
@@ -283,143 +239,6 @@ def test_a_new_pod_of_the_same_name_starts_at_zero(segment_path: Path) -> None:
         reader.finish(decision)
         assert running(writer) == {}
         assert writer.totals().anomalies == 0
-
-
-def test_other_limits_make_a_successor_that_readers_follow(segment_path: Path) -> None:
-    with SegmentWriter.open(segment_path, SMALL) as writer:
-        writer.publish({"m": [pod(1)]}, Settings(default_strategy="random"))
-        reader = SegmentReader.open(segment_path, flows=8)
-        done, begun = Request(reader), Request(reader)
-        for request in (done, begun):
-            request.headers()
-            request.body(chat("m"))
-        done.answer_headers(end=True)
-        done.close()
-    with SegmentWriter.open(segment_path, LIMITS) as writer:
-        assert writer.origin is Origin.REPLACED
-        assert reader.decide("ghost").verdict is Verdict.UNKNOWN_MODEL
-        writer.publish({"m": [pod(1)], "n": [pod(2)]}, Settings(default_strategy="random"))
-        fresh = reader.decide("n")
-        assert fresh.verdict is Verdict.CHOSEN
-        assert running(writer) == {"pod-2": 1}
-        begun.answer_headers(end=True)
-        begun.close()
-        reader.finish(fresh)
-        writer.sweep()
-        totals = writer.totals()
-        assert totals.anomalies == 0
-        assert totals.requests == 2
-        assert endings_of(writer, "m") == {(Outcome.OK, 200): 2}
-        reader.close()
-        writer.sweep()
-        assert endings_of(writer, "m") == {(Outcome.OK, 200): 2}
-
-
-def endings_of(writer: SegmentWriter, name: str) -> dict[tuple[Outcome, int], int]:
-    return dict(next(model for model in writer.totals().models if model.name == name).endings)
-
-
-def test_a_decision_that_outlives_its_segment_is_finished_there(segment_path: Path) -> None:
-    with SegmentWriter.open(segment_path, SMALL) as writer:
-        writer.publish({"m": [pod(1)]})
-        reader = SegmentReader.open(segment_path, flows=8)
-        decision = reader.decide("m", "random")
-    with SegmentWriter.open(segment_path, LIMITS) as writer:
-        writer.publish({"m": [pod(1)]})
-        later = reader.decide("m", "random")
-        reader.finish(decision)
-        assert running(writer) == {"pod-1": 1}
-        reader.finish(later)
-        assert running(writer) == {}
-        assert writer.totals().anomalies == 0
-    reader.close()
-
-
-def test_many_successors_are_followed(segment_path: Path) -> None:
-    with SegmentWriter.open(segment_path, SMALL) as writer:
-        writer.publish({"m": [pod(1)]})
-    with SegmentReader.open(segment_path, flows=8) as reader:
-        for number in range(20):
-            with SegmentWriter.open(
-                segment_path, Limits(models=4 + number, pods=8, members=8, text_bytes=4096, readers=2)
-            ) as writer:
-                writer.publish({"m": [pod(number)]})
-            decision = reader.decide("m", "random")
-            assert decision.pod == f"pod-{number}"
-            reader.finish(decision)
-
-
-@pytest.mark.parametrize("damage", ["foreign", "magic", "major", "short", "limits", "empty"])
-def test_a_foreign_or_damaged_file_is_refused_and_replaced(segment_path: Path, damage: str) -> None:
-    with SegmentWriter.open(segment_path, SMALL) as writer:
-        writer.publish({"m": [pod(1)]})
-    spoil(segment_path, damage)
-    with pytest.raises(SegmentForeign):
-        SegmentReader.open(segment_path)
-    with SegmentWriter.open(segment_path, SMALL) as writer:
-        assert writer.origin is Origin.REPLACED
-        writer.publish({"m": [pod(1)]})
-        with SegmentReader.open(segment_path, flows=4) as reader:
-            assert reader.decide("m", "random").verdict is Verdict.CHOSEN
-
-
-def spoil(path: Path, damage: str) -> None:
-    content = bytearray(path.read_bytes())
-    match damage:
-        case "foreign":
-            content = bytearray(b"something else\n" * 1000)
-        case "magic":
-            content[0] ^= 1
-        case "major":
-            content[8] += 1
-        case "short":
-            content = content[:-4096]
-        case "limits":
-            content[32:52] = b"\xff" * 20
-        case "empty":
-            content.clear()
-    path.unlink()
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_segment_full_of_rubbish_never_crashes_a_reader(segment_path: Path, seed: int) -> None:
-    with SegmentWriter.open(segment_path, SMALL) as writer:
-        writer.publish({"m": [pod(1), pod(2)]}, Settings(default_strategy="least-request"))
-    content = bytearray(segment_path.read_bytes())
-    dice = random.Random(seed)
-    for _ in range(4000):
-        at = dice.randrange(4096, len(content))
-        content[at] = dice.randrange(256)
-    segment_path.write_bytes(content)
-    program = (
-        "import sys\nfrom csrc.binding import SegmentReader\nreader = SegmentReader.open(sys.argv[1], flows=4)\n"
-        "for n in range(300):\n    reader.finish(reader.decide('m', filter_text='!a', random=n))\nprint('alive')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(segment_path)], capture_output=True, text=True, cwd=CHECKOUT, check=False
-    )
-    assert done.returncode in {0, 1}, done
-    assert "alive" in done.stdout or "LimitReached" in done.stderr
-
-
-def test_too_much_leaves_the_last_topology_in_force(segment_path: Path) -> None:
-    with small_segment(segment_path) as (writer, reader):
-        writer.publish({"m": [pod(1)]})
-        too_much: list[dict[str, list[Pod]]] = [
-            {"a": [], "b": [], "c": []},
-            {"a": [pod(number) for number in range(4)]},
-            {"a": [pod(1), pod(2), pod(3)], "b": [pod(1), pod(2)]},
-            {"a": [pod(1, note="x" * 3000)]},
-            {"x" * 300: []},
-            {"": []},
-        ]
-        for models in too_much:
-            with pytest.raises(Exception, match=r"model|pod|publish"):
-                writer.publish(models)
-            decision = reader.decide("m", "random")
-            assert decision.pod == "pod-1"
-            reader.finish(decision)
 
 
 def test_a_model_keeps_its_series_and_gives_its_place_to_another_when_all_are_taken(segment_path: Path) -> None:

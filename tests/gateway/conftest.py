@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -9,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.gateway.rig import ControlPlane, Engine, Rig
+
+SESSION = secrets.token_hex(2)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -36,6 +39,7 @@ async def client(rig: Rig) -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
-    """A model name that no other test uses."""
+    """A model name that no other test and no earlier session uses."""
     name: str = request.node.name
-    return name.removeprefix("test_").partition("[")[0].replace("_", "-")[:40].strip("-")
+    words = name.removeprefix("test_").partition("[")[0].replace("_", "-")
+    return f"{words[:40].strip('-')}-{SESSION}"

@@ -71,7 +71,7 @@ async def eventually(check: Callable[[], Any], within: float = 10, every: float 
 class Gate:
     """The way from the gateway to the API server, which a test may shut."""
 
-    target: tuple[str, int]
+    target: tuple[str, int] = ("", 0)
     port: int = field(default_factory=free_port)
     server: asyncio.Server | None = None
     streams: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -84,6 +84,15 @@ class Gate:
             self.server.close()
         for stream in list(self.streams):
             stream.transport.abort()
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """The API server cannot be reached while the block runs."""
+        self.shut()
+        try:
+            yield
+        finally:
+            await self.open()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self.target)
@@ -101,15 +110,18 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
-def through(gate_port: int, kubeconfig: Path, home: Path) -> tuple[Path, tuple[str, int]]:
-    """A copy of `kubeconfig` that leads through the gate, and where the gate shall lead."""
-    config = yaml.safe_load(kubeconfig.read_text())
+def through(gate: Gate, control_plane: ControlPlane, home: Path) -> Path:
+    """A kubeconfig of the gateway's own ServiceAccount, with just the shipped rights, that leads through the gate."""
+    config = yaml.safe_load(control_plane.kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     host, _, port = cluster["server"].removeprefix("https://").partition(":")
-    cluster["server"] = f"https://127.0.0.1:{gate_port}"
+    gate.target = (host, int(port))
+    cluster["server"] = f"https://127.0.0.1:{gate.port}"
+    token = control_plane.kubectl("create", "token", "aibrix-gateway-plugins", "--namespace", "aibrix-system")
+    config["users"][0]["user"] = {"token": token.strip()}
     changed = home / "kubeconfig"
     changed.write_text(yaml.safe_dump(config))
-    return changed, (host, int(port))
+    return changed
 
 
 @dataclass
@@ -191,8 +203,8 @@ class Rig:
     async def running(cls, control_plane: ControlPlane, **variables: str) -> AsyncIterator[Rig]:
         """A rig that serves; everything of it is gone afterwards."""
         home = Path(tempfile.mkdtemp(prefix="brixgw-"))
-        gate = Gate(("", 0))
-        kubeconfig, gate.target = through(gate.port, control_plane.kubeconfig, home)
+        gate = Gate()
+        kubeconfig = through(gate, control_plane, home)
         given = {
             "KUBECONFIG": str(kubeconfig),
             "BRIXFLOW_SEGMENT_PATH": str(home / "shm" / "segment"),
@@ -259,12 +271,12 @@ class Rig:
         spec = {"schedulerName": "none", "containers": [{"name": "engine", "image": "engine"}]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": own}, "spec": spec}
         self.kubectl("create", "-f", "-", given=json.dumps(pod))
-        self.patch(name, {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]} if host else {})
-        self.set_ready(name, ready)
+        address = {"podIP": host, "podIPs": [{"ip": host}]} if host else {}
+        self.patch(name, {"phase": "Running", **address, **readiness(ready)})
         return name
 
     def set_ready(self, name: str, ready: bool) -> None:
-        self.patch(name, {"conditions": [{"type": "Ready", "status": str(ready)}]})
+        self.patch(name, readiness(ready))
 
     def patch(self, name: str, status: Mapping[str, Any]) -> None:
         patch = json.dumps({"status": status})
@@ -335,6 +347,11 @@ class Rig:
         pid = self.children()[child]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+
+def readiness(ready: bool) -> dict[str, Any]:
+    """The part of a pod's status that says so."""
+    return {"conditions": [{"type": "Ready", "status": str(ready)}]}
 
 
 def chat(model: str, text: str = "hi", **fields: Any) -> dict[str, Any]:

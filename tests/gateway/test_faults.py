@@ -125,11 +125,10 @@ async def test_requests_flow_while_the_api_server_is_away_and_changes_are_seen_a
     await rig.routable(model, len(pods))
     out = next(iter(pods))
     async with flowing(client, model) as traffic:
-        rig.gate.shut()
-        await asyncio.sleep(1.0)
-        rig.set_ready(out, False)
-        assert await rig.is_healthy()
-        await rig.gate.open()
+        async with rig.gate.away():
+            await asyncio.sleep(1.0)
+            rig.set_ready(out, False)
+            assert await rig.is_healthy()
         await rig.routable(model, len(pods) - 1)
     assert set(traffic.statuses) == {200}, traffic.failures[:3]
 
@@ -138,14 +137,13 @@ async def test_a_collector_that_starts_without_the_api_server_keeps_the_topology
     rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
 ) -> None:
     await rig.routable(model, len(pods))
-    rig.gate.shut()
-    killed = rig.kill("collector")
     async with flowing(client, model) as traffic:
-        await eventually(lambda: rig.children()["collector"] != killed)
-        await eventually(rig.is_healthy)
-        async with client.get("/v1/models") as answer:
-            assert answer.status == 503
-        await rig.gate.open()
+        async with rig.gate.away():
+            killed = rig.kill("collector")
+            await eventually(lambda: rig.children()["collector"] != killed)
+            await eventually(rig.is_healthy)
+            async with client.get("/v1/models") as answer:
+                assert answer.status == 503
         await rig.routable(model, len(pods))
     assert set(traffic.statuses) == {200}, traffic.failures[:3]
 

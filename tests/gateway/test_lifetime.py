@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from tests.gateway.rig import ControlPlane, Engine, Rig, chat, eventually
 
@@ -22,68 +22,79 @@ def lives(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(control_plane: ControlPlane) -> AsyncIterator[Rig]:
+    variables = {"AIBRIX_SHUTDOWN_DRAIN_SECONDS": "2", "BRIXFLOW_GATEWAY_PROCESSES": "1"}
+    async with Rig.running(control_plane, **variables) as rig:
+        yield rig
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def mortal(shared: Rig, engines: list[Engine], model: str) -> Rig:
+    """A rig whose gateway a test may end; the next test starts it again."""
+    assert shared.gateway is not None
+    if shared.gateway.process.poll() is not None:
+        shared.start_gateway()
+    await eventually(shared.is_healthy)
+    shared.pod(model, engines[0].host)
+    await shared.routable(model, 1)
+    return shared
+
+
+async def ended(rig: Rig) -> int:
+    """Exit code of the gateway, once it has ended with all its children."""
+    assert rig.gateway is not None
+    process = rig.gateway.process
+    await eventually(lambda: process.poll() is not None)
+    await eventually(lambda: not any(lives(pid) for pid in rig.children().values()))
+    return process.returncode
+
+
 async def test_on_sigterm_running_streams_end_well_and_the_process_ends_with_0(  # 97, gateway-ops 9
-    control_plane: ControlPlane, engines: list[Engine], model: str
+    mortal: Rig, model: str
 ) -> None:
-    async with (
-        Rig.running(control_plane, BRIXFLOW_GATEWAY_PROCESSES="1") as rig,
-        aiohttp.ClientSession(rig.url) as client,
-    ):
-        rig.pod(model, engines[0].host)
-        await rig.routable(model, 1)
-        assert rig.gateway is not None
-        slow = {"x-engine-chunks": "8", "x-engine-gap": "0.2"}
+    assert mortal.gateway is not None
+    slow = {"x-engine-chunks": "6", "x-engine-gap": "0.2"}
+    async with aiohttp.ClientSession(mortal.url) as client:
         async with client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer:
             await answer.content.readline()
-            rig.gateway.process.terminate()
+            mortal.gateway.process.terminate()
             await asyncio.sleep(0.3)
-            assert not await rig.is_healthy()
-            assert rig.gateway.process.poll() is None
+            assert not await mortal.is_healthy()
+            assert mortal.gateway.process.poll() is None
             assert (await answer.read()).endswith(b"data: [DONE]\n\n")
-        await eventually(lambda: rig.gateway is not None and rig.gateway.process.poll() is not None)
-        assert rig.gateway.process.returncode == 0
-        assert not [name for name, pid in rig.children().items() if lives(pid)]
+        assert await ended(mortal) == 0
         async with client.post(CHAT, json=chat(model)) as answer:
             assert answer.status == 503
             assert (await answer.json())["error"]["type"] == "overloaded_error"
 
 
-async def test_a_stream_that_outlasts_the_drain_time_is_cut(
-    control_plane: ControlPlane, engines: list[Engine], model: str
-) -> None:
-    variables = {"AIBRIX_SHUTDOWN_DRAIN_SECONDS": "1", "BRIXFLOW_GATEWAY_PROCESSES": "1"}
-    async with Rig.running(control_plane, **variables) as rig, aiohttp.ClientSession(rig.url) as client:
-        rig.pod(model, engines[0].host)
-        await rig.routable(model, 1)
-        assert rig.gateway is not None
-        endless = {"x-engine-chunks": "300", "x-engine-gap": "0.1"}
-        async with client.post(CHAT, json=chat(model, stream=True), headers=endless) as answer:
-            await answer.content.readline()
-            began = time.monotonic()
-            rig.gateway.process.terminate()
-            await eventually(lambda: rig.gateway is not None and rig.gateway.process.poll() is not None)
-            assert 0.9 < time.monotonic() - began < 4
-            assert rig.gateway.process.returncode == 0
+async def test_a_stream_that_outlasts_the_drain_time_is_cut(mortal: Rig, model: str) -> None:
+    assert mortal.gateway is not None
+    endless = {"x-engine-chunks": "300", "x-engine-gap": "0.1"}
+    async with (
+        aiohttp.ClientSession(mortal.url) as client,
+        client.post(CHAT, json=chat(model, stream=True), headers=endless) as answer,
+    ):
+        await answer.content.readline()
+        began = time.monotonic()
+        mortal.gateway.process.terminate()
+        assert await ended(mortal) == 0
+        assert 1.9 < time.monotonic() - began < 6
 
 
-async def test_children_end_with_a_parent_that_was_killed_and_the_next_one_adopts(
-    control_plane: ControlPlane, engines: list[Engine], model: str
-) -> None:
-    async with Rig.running(control_plane) as rig, aiohttp.ClientSession(rig.url) as client:
-        rig.pod(model, engines[0].host)
-        await rig.routable(model, 1)
+async def test_children_end_with_a_parent_that_was_killed_and_the_next_one_adopts(mortal: Rig, model: str) -> None:
+    assert mortal.gateway is not None
+    async with aiohttp.ClientSession(mortal.url) as client:
         async with client.post(CHAT, json=chat(model)) as answer:
             assert answer.status == 200
-        assert rig.gateway is not None
-        children = rig.children()
-        os.kill(rig.gateway.process.pid, signal.SIGKILL)
-        rig.gateway.process.wait()
-        await eventually(lambda: not any(lives(pid) for pid in children.values()))
-        rig.start_gateway()
-        await eventually(rig.is_healthy)
-        await rig.routable(model, 1)
+        mortal.gateway.process.kill()
+        await ended(mortal)
+        mortal.start_gateway()
+        await eventually(mortal.is_healthy)
+        await mortal.routable(model, 1)
         async with client.post(CHAT, json=chat(model)) as answer:
             assert answer.status == 200
-        await eventually(rig.is_quiet)
-        assert await rig.metric("gateway_request_model_success_total", model=model) == 2
-        assert "origin=ADOPTED" in rig.gateway.log.read_text()
+    await eventually(mortal.is_quiet)
+    assert await mortal.metric("gateway_request_model_success_total", model=model) == 2
+    assert "origin=ADOPTED" in mortal.gateway.log.read_text()

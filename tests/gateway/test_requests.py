@@ -132,8 +132,10 @@ async def test_a_blank_strategy_means_the_default(  # 55, 62
     rig.pod(model, engines[0].host)
     await rig.routable(model, 1)
     for given, used in (("  ", "least-request"), ("random", "random")):
+        before = await rig.metric("brixflow_decisions_total", strategy=used)
         async with client.post(CHAT, json=chat(model), headers={"routing-strategy": given}) as answer:
             assert (answer.status, answer.headers["routing-strategy"]) == (200, used)
+        assert await rig.metric("brixflow_decisions_total", strategy=used) == before + 1
 
 
 async def test_a_model_without_a_ready_pod_is_503(  # 45

@@ -13,6 +13,8 @@ from local.build import bin_directory
 from local.control_plane_only import ControlPlane
 from local.errors import KubectlError
 from local.kubeconfig import ServiceAccount, ensure_token_kubeconfig, kubectl
+from local.supervisor.health import Healthy, Unhealthy, examine
+from local.supervisor.part import HttpCheck
 
 NAMESPACE = "local-room"
 
@@ -97,15 +99,15 @@ def test_a_node_may_not_write_for_another_one(control_plane: ControlPlane) -> No
         kubectl(control_plane.node_kubeconfig, "create", "-f", "-", stdin=json.dumps(other))
 
 
-def test_etcd_refuses_who_has_no_certificate_of_its_authority(control_plane: ControlPlane) -> None:
-    url = f"https://127.0.0.1:{control_plane.settings.etcd_port}/health"
-    pki = control_plane.settings.pki
-    for credentials in ((), ("--cert", f"{pki}/admin.crt", "--key", f"{pki}/admin.key")):
-        refused = subprocess.run(
-            ["curl", "-s", "--cacert", f"{pki}/etcd-ca.crt", *credentials, url], capture_output=True, check=False
-        )
-        assert refused.returncode != 0
-        assert refused.stdout == b""
+async def test_etcd_refuses_who_has_no_certificate_of_its_authority(control_plane: ControlPlane) -> None:
+    url, pki = f"https://127.0.0.1:{control_plane.settings.etcd_port}/health", str(control_plane.settings.pki)
+    refused = [
+        HttpCheck(url, f"{pki}/etcd-ca.crt"),
+        HttpCheck(url, f"{pki}/etcd-ca.crt", f"{pki}/admin.crt", f"{pki}/admin.key"),
+    ]
+    assert [type(await examine(check)) for check in refused] == [Unhealthy, Unhealthy]
+    known = HttpCheck(url, f"{pki}/etcd-ca.crt", f"{pki}/etcd-client.crt", f"{pki}/etcd-client.key")
+    assert await examine(known) == Healthy()
 
 
 def test_objects_and_histories_survive_kills_of_their_stores(control_plane: ControlPlane, namespace: str) -> None:

@@ -47,7 +47,7 @@ def test_a_step_says_what_is_done_and_how_long_it_took_last_time(
     with Steps(Console(file=output, width=100), durations).step("building"):
         pass
     before, after = output.getvalue().splitlines()
-    assert before == "  building (last time 4 min 50 s)"
+    assert before == "  building ... (last time 4 min 50 s)"
     assert after.split() == ["building", "0.0", "s"]
     assert durations.last("building") == 0.0
 

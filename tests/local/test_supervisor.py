@@ -19,9 +19,10 @@ import pytest
 from local.errors import NotRunningError, SupervisorError
 from local.settings import CHECKOUT
 from local.supervisor.client import SupervisorClient, is_supervised, start_supervisor
-from local.supervisor.keeper import BackOff, Record, record_directory
+from local.supervisor.keeper import BackOff
 from local.supervisor.part import HttpCheck, Part, PartError, fingerprint_of, generations
 from local.supervisor.process import identify
+from local.supervisor.records import Record, record_directory
 from local.supervisor.server import Supervisor
 from tests.local.conftest import toy_part
 
@@ -165,7 +166,9 @@ def test_an_unknown_part_is_answered_with_the_known_ones(supervisor: SupervisorC
 
 
 def test_a_part_that_keeps_failing_is_named_with_its_log(supervisor: SupervisorClient, home: Path) -> None:
-    with pytest.raises(SupervisorError, match=rf"broken does not become healthy: exit code 3.*{home}/logs/broken.log"):
+    with pytest.raises(
+        SupervisorError, match=rf"broken does not become healthy: .*exit code 3.*{home}/logs/broken.log"
+    ):
         supervisor.ensure([toy_part("broken", "fail", ready_seconds=1.5)], quietly)
 
 
@@ -231,12 +234,26 @@ def test_a_killed_supervisor_is_followed_by_one_that_takes_over(supervisor: Supe
     os.kill(supervisor_pid(home), signal.SIGKILL)
     eventually(lambda: not is_supervised(home))
     assert identify(before)
+    with pytest.raises(NotRunningError, match="its parts run on: part"):
+        supervisor.status()
     next_one = start_supervisor(home)
     next_one.ensure([part], quietly)
     assert described(next_one, "part")["pid"] == before
     os.kill(before, signal.SIGKILL)  # it is watched, not just known
     eventually(lambda: described(next_one, "part")["pid"] not in (None, before))
     next_one.shutdown(quietly)
+
+
+def test_a_supervisor_of_other_code_hands_its_parts_over(
+    supervisor: SupervisorClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.ensure([toy_part("part")], quietly)
+    part, first = described(supervisor, "part")["pid"], supervisor_pid(home)
+    assert start_supervisor(home).is_current()
+    assert supervisor_pid(home) == first
+    monkeypatch.setattr("local.supervisor.client.sources", lambda: "newer")
+    assert described(start_supervisor(home), "part")["pid"] == part
+    assert supervisor_pid(home) != first
 
 
 def test_orphans_of_a_part_that_died_unwatched_are_ended(supervisor: SupervisorClient, home: Path) -> None:

@@ -79,6 +79,11 @@ class Agent:
     def pod_folder(self, pod: Json) -> Path:
         return self.settings.directory / "pods" / str(pod["metadata"]["uid"])
 
+    def first_process(self, pod: Json) -> int:
+        """The pid, on the machine, of the pod's first container."""
+        shim = self.shim_pid(pod)
+        return int(Path(f"/proc/{shim}/task/{shim}/children").read_text().split()[0])
+
     def shim_pid(self, pod: Json) -> int:
         identity = find_shim(self.pod_folder(pod))
         assert identity, "the pod has no shim"
@@ -115,7 +120,7 @@ class Pods:
     async def get(self, name: str) -> Json:
         return await self.api.get(f"{self.path}/pods/{name}")
 
-    async def until(self, name: str, holds: Callable[[Json], Any], seconds: float = 25) -> Json:
+    async def until(self, name: str, holds: Callable[[Json], Any], seconds: float = 40) -> Json:
         """Waits until `holds` is true of the pod; the pod."""
         deadline = time.monotonic() + seconds
         while True:
@@ -125,7 +130,7 @@ class Pods:
             assert time.monotonic() < deadline, f"{name} stays {pod['status']}"
             await asyncio.sleep(0.1)
 
-    async def until_gone(self, name: str, seconds: float = 25) -> None:
+    async def until_gone(self, name: str, seconds: float = 40) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -156,6 +161,14 @@ class Pods:
             return self.kubectl("logs", name, *options)
         except Exception as error:
             return f"no log: {error}"
+
+
+async def until_true(holds: Callable[[], bool], seconds: float = 40) -> None:
+    """Waits for a fact outside the cluster."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it stays untrue"
+        await asyncio.sleep(0.1)
 
 
 def is_ready(pod: Json) -> bool:

@@ -161,3 +161,11 @@ def test_a_pod_that_is_being_deleted_is_not_ready() -> None:
     ending = view(spec(), {"main": Running(1)}, ending=True)
     ending.records["main"].ready = True
     assert [one["status"] for one in pod_status(ending, {}, NOW)["conditions"] if one["type"] == "Ready"] == ["False"]
+
+
+def test_what_is_complete_is_not_run_again_after_a_restart_of_the_machine() -> None:
+    pod = spec("a", "b", policy="OnFailure")
+    old = {"sandbox": 0}
+    assert plan(pod, {"a": ended(0), "b": ended(255)}, a=old, b=old).steps == [Start("b")]
+    never = spec("a", policy="Never")
+    assert plan(never, {"a": ended(137)}, a=old).finished

@@ -264,7 +264,7 @@ async def test_a_hook_after_the_start_is_waited_for(pods: Pods) -> None:
     began = await pods.until("hooked", is_running)
     assert not is_ready(began)
     await pods.until("hooked", is_ready)
-    assert await asyncio.to_thread(pods.kubectl, "exec", "hooked", "--", "ls", "/tmp") == "hooked\n"
+    assert await asyncio.to_thread(pods.kubectl, "exec", "hooked", "--", "ls", "/tmp/hooked") == "/tmp/hooked\n"
 
 
 async def test_a_failing_hook_restarts_the_container(pods: Pods) -> None:

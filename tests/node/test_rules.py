@@ -201,7 +201,7 @@ def test_the_first_matching_pattern_wins_and_the_digest_follows_the_name(tmp_pat
     table = tmp_path / "images.yaml"
     table.write_text('- {pattern: "a/b:*", command: ["{venv}/x"]}\n- {pattern: "a/*", command: [y]}\n')
     images = ImageTable(table)
-    one, two = images.find("a/b:1"), images.find("docker.io/a/b:2")
+    one, two = images.find("a/b:1"), images.find("host.example:5000/a/b:2")
     assert one
     assert two
     assert one.command[0].endswith("/x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from local.node.machine import check_machine
 from local.node.sandbox import veth_name
 from local.node.shim import find_shim
 from local.node.teardown import teardown
-from tests.node.rig import Pods, container, is_ready, is_running, restarts
+from tests.node.rig import Pods, container, is_ready, is_running, restarts, until_true
 
 MANY = 50
 
@@ -64,11 +65,7 @@ async def test_a_pod_whose_object_went_meanwhile_is_ended(pods: Pods) -> None:
     pods.agent.stop()
     await pods.delete("gone", gracePeriodSeconds=0)
     pods.agent.start()
-    for _ in range(100):
-        if not folder.exists():
-            break
-        await asyncio.sleep(0.1)
-    assert not folder.exists()
+    await until_true(lambda: not folder.exists())
     assert shim
     assert not shim.is_alive()
 
@@ -89,6 +86,18 @@ async def test_down_leaves_nothing_and_up_starts_the_same_pods(pods: Pods) -> No
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
+async def test_pods_go_on_with_their_counts_when_the_agents_state_is_lost(pods: Pods) -> None:
+    await pods.run("kept", "sleep", "1000")
+    before = await pods.until("kept", is_ready)
+    pods.agent.stop()
+    await asyncio.to_thread(teardown, pods.agent.settings)
+    await asyncio.to_thread(shutil.rmtree, pods.agent.settings.directory / "pods")
+    pods.agent.start()
+    after = await pods.until("kept", lambda pod: restarts(pod) == 1 and is_ready(pod))
+    assert after["status"]["podIPs"] == [{"ip": after["status"]["podIP"]}]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
 def links(prefix: str) -> list[str]:
     return [entry.name for entry in Path("/sys/class/net").iterdir() if entry.name.startswith(prefix)]
 
@@ -96,7 +105,7 @@ def links(prefix: str) -> list[str]:
 async def test_a_killed_process_is_restarted_at_once(pods: Pods) -> None:
     await pods.run("engine", "sleep", "1000")
     await pods.until("engine", is_ready)
-    await asyncio.to_thread(pods.kubectl, "exec", "engine", "--", "sh", "-c", "kill -9 2")
+    os.kill(pods.agent.first_process(await pods.get("engine")), signal.SIGKILL)
     pod = await pods.until("engine", lambda pod: restarts(pod) == 1 and is_ready(pod), 5)
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 137
 

@@ -78,7 +78,7 @@ def test_a_model_without_ready_pods_is_503(system: System, service: str) -> None
     role["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = "/never"
     system.apply(manifest)
     eventually(lambda: system.pods(service)[0]["status"]["phase"] == "Running")
-    answer = eventually(lambda: (got := chat(system, service)).status_code == 503 and got)
+    answer = eventually(lambda: (got := chat(system, service)).status_code == 503 and [got])[0]
     assert answer.json()["error"]["code"] == "service_unavailable"
     assert answer.headers["x-error-no-model-backends"] == "true"
 

@@ -152,7 +152,8 @@ async def test_a_deleted_service_leaves_nothing_behind(system: System, service: 
 
 
 def test_objects_follow_with_no_workflow_cache_at_all(system: System, service: str) -> None:
-    system.brixflow("restart", "operator", "--set", "BRIXFLOW_WORKFLOW_CACHE=0")
+    system.environment["BRIXFLOW_WORKFLOW_CACHE"] = "0"
+    assert "operator" in system.brixflow("up")
     try:
         manifest = service_manifest(service, 2)
         system.apply(manifest)
@@ -160,4 +161,5 @@ def test_objects_follow_with_no_workflow_cache_at_all(system: System, service: s
         system.apply(with_argument(manifest, "two"))
         eventually(lambda: released(system, service, "two"), within=120)
     finally:
-        system.brixflow("restart", "operator")
+        del system.environment["BRIXFLOW_WORKFLOW_CACHE"]
+        system.brixflow("up")
