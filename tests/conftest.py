@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,14 @@ from local.control_plane_only import ControlPlane
 from local.settings import LocalSettings
 
 CHECKOUT = Path(__file__).parents[1]
-BASE_PORT = 27000
+SLOT = int(os.environ.get("BRIXFLOW_TEST_SLOT", "0"))  # 0 to 9: lets test sessions run side by side
+BASE_PORT = 27000 + 20 * SLOT
 
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
     """etcd, API server, controller manager, scheduler and Temporal in a home of their own; no node, no operator."""
-    home = CHECKOUT / ".brixflow-test" / "control-plane"
+    home = CHECKOUT / ".brixflow-test" / f"control-plane-{SLOT}"
     shutil.rmtree(home, ignore_errors=True)
     settings = LocalSettings(
         home=home,
@@ -30,10 +32,10 @@ def control_plane() -> Iterator[ControlPlane]:
         temporal_port=BASE_PORT + 5,
         temporal_ui_port=BASE_PORT + 6,
         temporal_metrics_port=BASE_PORT + 7,
-        pod_cidr="10.86.64.0/20",
-        service_cidr="10.87.64.0/24",
-        bridge="brixc0",
-        node_name="node-brixc0",
+        pod_cidr=f"10.88.{16 * SLOT}.0/20",
+        service_cidr=f"10.89.{SLOT}.0/24",
+        bridge=f"brixc{SLOT}",
+        node_name=f"node-brixc{SLOT}",
     )
     with ControlPlane(settings, with_temporal=True) as cluster:
         cluster.kubectl("apply", "--server-side", "-k", str(CHECKOUT / "deploy" / "local"))

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.gateway.rig import ControlPlane, Engine, Rig
+from tests.gateway.parts import Engine
+from tests.gateway.rig import ControlPlane, Rig
 
 SESSION = secrets.token_hex(2)
 

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.gateway.exchange import Exchange, headers_set
-from tests.gateway.rig import ControlPlane, Engine, Rig, chat
+from tests.gateway.parts import Engine
+from tests.gateway.rig import ControlPlane, Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from tests.gateway.rig import Engine, Rig, chat, eventually
+from tests.gateway.parts import Engine, eventually
+from tests.gateway.rig import Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"

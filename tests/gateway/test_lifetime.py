@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.gateway.rig import ControlPlane, Engine, Rig, chat, eventually
+from tests.gateway.parts import Engine, eventually
+from tests.gateway.rig import ControlPlane, Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"

@@ -17,7 +17,8 @@ import pytest_asyncio
 from envoy.service.ext_proc.v3.external_processor_pb2 import HttpBody, HttpTrailers
 
 from tests.gateway.exchange import PROCESS, Exchange, headers_set
-from tests.gateway.rig import Engine, Rig, chat, eventually
+from tests.gateway.parts import Engine, eventually
+from tests.gateway.rig import Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 HEALTH = "/grpc.health.v1.Health"

@@ -11,7 +11,8 @@ import yaml
 
 from gateway.kube import KubeClient, KubeRefused, WatchExpired
 from gateway.watch import PODS, PodWatch
-from tests.gateway.rig import ControlPlane, Rig, eventually
+from tests.gateway.parts import eventually
+from tests.gateway.rig import ControlPlane, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
