@@ -8,22 +8,48 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import shutil
+import subprocess
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figure import Figure, machine
+from benchmarks.whole import whole_system
 
-SUITES = ("kernel", "planner", "gateway", "creation", "node_start", "resident")
+ALONE = ("kernel", "planner", "gateway")
+ON_A_SYSTEM = ("resident", "node_start", "creation")
+SUITES = (*ALONE, *ON_A_SYSTEM)
+PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light"}
+
+
+def install_missing(console: Console) -> None:
+    """The load generator and the engines of the request path come from Debian's packages."""
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    if missing:
+        console.print(f"installing {', '.join(missing)}")
+        subprocess.run(["apt-get", "update", "-q"], check=True, stdout=subprocess.DEVNULL)
+        command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        )
 
 
 def measure(console: Console, names: list[str]) -> dict[str, list[Figure]]:
-    found: dict[str, list[Figure]] = {}
-    for name in names:
-        console.print(f"measuring {name} …")
-        found[name] = list(importlib.import_module(f"benchmarks.{name}").figures())
+    """The figures by suite. One whole system serves all suites that need one."""
+    found = {name: take(console, name) for name in names if name in ALONE}
+    if wanted := [name for name in ON_A_SYSTEM if name in names]:
+        console.print("starting a system of its own")
+        with whole_system():
+            found |= {name: take(console, name) for name in wanted}
     return found
+
+
+def take(console: Console, name: str) -> list[Figure]:
+    console.print(f"measuring {name}")
+    return list(importlib.import_module(f"benchmarks.{name}").figures())
 
 
 def table(found: dict[str, list[Figure]]) -> Table:
@@ -47,6 +73,8 @@ def main() -> int:
     parser.add_argument("--only", choices=SUITES, action="append", help="run just this suite (may be repeated)")
     names = parser.parse_args().only or list(SUITES)
     console = Console()
+    if "gateway" in names:
+        install_missing(console)
     console.print(table(measure(console, names)))
     return 0
 

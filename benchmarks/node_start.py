@@ -1,22 +1,24 @@
 """How long 50 trivial pods take from creation to Running, and what they and the agent cost at rest.
 
-    python benchmarks/node_start.py [--pods 50] [--image busybox:1.36] [--rest 30]
-
-Uses the cluster of KUBECONFIG and the agent whose state is in BRIXFLOW_HOME; prints a table. Removes the pods.
+Uses the cluster of KUBECONFIG and the agent whose state is in BRIXFLOW_HOME, and removes the pods.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
+from benchmarks.figure import Figure
+
 LABEL = "benchmark=node-start"
 TICKS = os.sysconf("SC_CLK_TCK")
+PODS, IMAGE = 50, "busybox:1.36"
+LIMIT_SECONDS, SETTLE_SECONDS, REST_SECONDS = 120.0, 5.0, 20.0
 
 
 def kubectl(*words: str, given: bytes | None = None) -> bytes:
@@ -87,29 +89,23 @@ def memory_kib(pids: list[int]) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pods", type=int, default=50)
-    parser.add_argument("--image", default="busybox:1.36")
-    parser.add_argument("--rest", type=float, default=30.0)
-    options = parser.parse_args()
+def figures() -> Iterator[Figure]:
+    """Seconds until Running, then CPU at rest and memory of the agent and of the shims."""
     began = time.monotonic()
-    kubectl("apply", "--server-side", "-f", "-", given=manifest(options.pods, options.image))
-    created = time.monotonic() - began
+    kubectl("apply", "--server-side", "-f", "-", given=manifest(PODS, IMAGE))
     try:
-        seconds = created + wait_until_running(options.pods, 120)
-        time.sleep(5)
-        found = processes(Path(os.environ["BRIXFLOW_HOME"]).absolute())
-        before = {name: cpu_seconds(pids) for name, pids in found.items()}
-        time.sleep(options.rest)
-        print(f"{options.pods} pods: {created:.1f} s to create, {seconds:.1f} s until Running")
-        for name, pids in found.items():
-            share = 100 * (cpu_seconds(pids) - before[name]) / options.rest
-            print(f"{name}: {len(pids)} processes, {share:.2f} % of a core at rest, {memory_kib(pids) / 1024:.1f} MiB")
+        wait_until_running(PODS, LIMIT_SECONDS)
+        yield Figure(f"{PODS} pods until Running", time.monotonic() - began, "s", "at most 15")
+        time.sleep(SETTLE_SECONDS)
+        yield from at_rest(processes(Path(os.environ["BRIXFLOW_HOME"]).absolute()))
     finally:
         kubectl("delete", "pods", "-l", LABEL, "--wait=true")
 
 
-if __name__ == "__main__":
-    main()
+def at_rest(found: dict[str, list[int]]) -> Iterator[Figure]:
+    before = {name: cpu_seconds(pids) for name, pids in found.items()}
+    time.sleep(REST_SECONDS)
+    shares = {name: 100 * (cpu_seconds(pids) - before[name]) / REST_SECONDS for name, pids in found.items()}
+    yield Figure(f"agent and shims at rest with {PODS} pods", sum(shares.values()), "% of a core", "below 3")
+    for name, pids in found.items():
+        yield Figure(f"{name} ({len(pids)} processes): resident memory", memory_kib(pids) / 1024, "MiB")

@@ -1,4 +1,4 @@
-"""Resident memory and idle CPU of each part of the running local system (`brixflow up` first).
+"""Resident memory and idle CPU of each part of the running local system.
 
 Memory is the proportional set size of a part and of all its descendants, so that shared pages count once.
 """

@@ -45,6 +45,7 @@ from typing import Any
 from local.errors import SettingError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+SPARE_PORTS, SPARE_PORTS_EACH = 27000, 40
 CLUSTER_PARTS = ("etcd", "api-server", "controller-manager", "scheduler", "node-agent")
 TEMPORAL_PARTS = ("temporal",)
 
@@ -105,6 +106,23 @@ class LocalSettings:
             if text := source.get(variable, ""):
                 values[entry.name] = _parse(variable, text, entry.type)
         return cls(**values)
+
+    @classmethod
+    def beside(cls, home: Path, slot: int) -> LocalSettings:
+        """The settings of one more system, for tests and benchmarks: nothing of it meets the first or another slot.
+
+        `slot` is 0 to 15. Its ports are the 40 from 27000 + 40 * slot on.
+        """
+        parts = [entry.name for entry in fields(cls) if entry.metadata["part"]]
+        ports = {name: SPARE_PORTS + SPARE_PORTS_EACH * slot + at for at, name in enumerate(parts)}
+        places: dict[str, Any] = {
+            "home": home,
+            "pod_cidr": f"10.88.{16 * slot}.0/20",
+            "service_cidr": f"10.89.{slot}.0/24",
+            "bridge": f"brixt{slot}",
+            "node_name": f"brixflow-{slot}",
+        }
+        return cls(**places, **ports)
 
     @property
     def kubeconfig(self) -> Path:

@@ -94,6 +94,7 @@ class ObjectWorkflow:
             state,
             id=ref.rollout_id(step.revision),
             task_queue=timing.WORKFLOWS_QUEUE,
+            task_timeout=timing.WORKFLOW_TASK_LIFE,
             cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
             static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name} to {step.revision}{number}"),
             static_details=f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`",

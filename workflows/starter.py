@@ -27,7 +27,7 @@ from planning.planner import Json, Planner
 from planning.wire import Ref
 from workflows.object import ObjectWorkflow
 from workflows.shown import OBJECT_KIND, OBJECT_NAMESPACE
-from workflows.timing import WORKFLOWS_QUEUE
+from workflows.timing import WORKFLOW_TASK_LIFE, WORKFLOWS_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ class Starter:
             ObjectState.of(ref),
             id=ref.workflow_id,
             task_queue=WORKFLOWS_QUEUE,
+            task_timeout=WORKFLOW_TASK_LIFE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=TypedSearchAttributes(pairs) if self.searchable else TypedSearchAttributes([]),
             static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name}"),

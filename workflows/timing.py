@@ -17,6 +17,8 @@ the workflow task that asked for it, without a way through the matching service.
 burst (30 StormServices: 5.4 s instead of 12.6 s). What may hang, as calls to engines do, belongs on a queue of its own;
 API writes are bounded by the client's connections instead of by the queue."""
 
+WORKFLOW_TASK_LIFE = timedelta(seconds=5)
+"""Half of Temporal's default: a workflow task that died with its process is part of every takeover."""
 POLL_LIFE = timedelta(hours=12)
 POLL_LIFE_JITTER = timedelta(hours=2)
 STEPS_LIFE = timedelta(seconds=60)

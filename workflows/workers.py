@@ -29,6 +29,8 @@ WORKFLOW_TASKS = 20
 WORKFLOW_POLLERS = 6
 ACTIVITY_POLLERS = 3
 """Few: most activities start eagerly and never pass a poller."""
+LONGEST_STICKY = timedelta(seconds=5)
+"""How long a task waits for the worker that knows its workflow before any other may take it: part of every takeover."""
 END_POLLS_AFTER_SECONDS = 0.1
 """Time for the worker to stop asking for tasks, so that an ended poll is not handed back to this process."""
 
@@ -54,6 +56,7 @@ def make_worker(client: Client, settings: OperatorSettings, activities: Activity
         max_concurrent_activities=settings.activity_slots,
         workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(WORKFLOW_POLLERS),
         activity_task_poller_behavior=PollerBehaviorSimpleMaximum(ACTIVITY_POLLERS),
+        sticky_queue_schedule_to_start_timeout=min(settings.heartbeat, LONGEST_STICKY),
         graceful_shutdown_timeout=GRACE,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -26,6 +26,20 @@ async def engines() -> AsyncIterator[list[Engine]]:
     """Four engines that live as long as the session: no test ends them."""
     started = [await Engine.start() for _ in range(4)]
     yield started
+    for engine in started:
+        engine.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def start_engine() -> AsyncIterator[Callable[[], Awaitable[Engine]]]:
+    """Starts engines that the test may end; those that still live end with the test."""
+    started: list[Engine] = []
+
+    async def start() -> Engine:
+        started.append(await Engine.start())
+        return started[-1]
+
+    yield start
     for engine in started:
         engine.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+StartEngine = Callable[[], Awaitable[Engine]]
 CHAT = "/v1/chat/completions"
 SUCCESS, FAIL = "gateway_request_model_success_total", "gateway_request_model_fail_total"
 
@@ -76,10 +78,10 @@ async def test_a_client_that_goes_away_is_a_cancel_and_frees_the_pod(  # 98
 
 
 async def test_an_engine_that_dies_or_breaks_off_frees_the_pod(
-    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], start_engine: StartEngine, model: str
 ) -> None:
     rig.pod(model, engines[0].host)
-    mortal = await Engine.start()
+    mortal = await start_engine()
     dying = f"{model}-dying"
     rig.pod(dying, mortal.host)
     await rig.routable(dying, 1)
@@ -90,7 +92,6 @@ async def test_an_engine_that_dies_or_breaks_off_frees_the_pod(
                 await answer.read()
     async with client.post(CHAT, json=chat(dying)) as answer:
         assert answer.status == 503
-    mortal.stop()
     await eventually(rig.is_quiet, within=5)
     for name in (model, dying):
         assert "gateway_request_success" not in await counted(rig, name)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -16,6 +16,7 @@ from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+StartEngine = Callable[[], Awaitable[Engine]]
 CHAT = "/v1/chat/completions"
 
 
@@ -83,15 +84,15 @@ async def test_a_pod_that_turns_unready_leaves_the_choice_at_once(
     assert traffic.since(patched + 0.5) == set(pods) - {out}
 
 
-async def test_a_rolling_update_fails_no_request(rig: Rig, client: aiohttp.ClientSession, model: str) -> None:
-    old = [await Engine.start() for _ in range(2)]
+async def test_a_rolling_update_fails_no_request(
+    rig: Rig, client: aiohttp.ClientSession, start_engine: StartEngine, model: str
+) -> None:
+    old = [await start_engine() for _ in range(2)]
     names = [rig.pod(model, engine.host) for engine in old]
     await rig.routable(model, 2)
-    new: list[Engine] = []
     async with flowing(client, model) as traffic:
         for name, engine in zip(names, old, strict=True):
-            new.append(await Engine.start())
-            rig.pod(model, new[-1].host)
+            rig.pod(model, (await start_engine()).host)
             await rig.routable(model, 3)
             hold = '{"metadata":{"finalizers":["test.brixflow/hold"]}}'
             rig.kubectl("patch", "pod", name, "--type=merge", "-p", hold)
@@ -101,8 +102,6 @@ async def test_a_rolling_update_fails_no_request(rig: Rig, client: aiohttp.Clien
             rig.kubectl("patch", "pod", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
             await rig.routable(model, 2)
     assert set(traffic.statuses) == {200}, traffic.failures[:3]
-    for engine in new:
-        engine.stop()
 
 
 async def test_requests_flow_while_the_collector_is_killed_and_restarted(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local.settings import LocalSettings
-from tests.system.harness import BASE_PORT, System, system_environment
+from tests.slot import SLOT
+from tests.system.harness import System
 
 
 @pytest.fixture(scope="session")
 def system() -> Iterator[System]:
     """The system of `brixflow up` in a home and on ports of its own; `down --purge` at the end."""
-    home = Path(__file__).parents[2] / ".brixflow-test" / "system"
-    environment = system_environment(home, BASE_PORT, bridge="brixt0", third_octet=128)
-    running = System(environment, LocalSettings.from_environment(environment))
+    home = Path(__file__).parents[2] / ".brixflow-test" / f"system-{SLOT}"
+    settings = LocalSettings.beside(home, SLOT + 8)
+    running = System({**os.environ, **settings.environment(), "KUBECONFIG": str(settings.kubeconfig)}, settings)
     running.brixflow("down", "--purge", check=False)
     try:
         running.up_output = running.brixflow("up", timeout=1200)

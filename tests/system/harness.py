@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,11 +14,6 @@ from typing import Any
 from local.settings import LocalSettings
 
 BIN = Path(sys.executable).parent
-BASE_PORT = 28000
-PORT_VARIABLES = (
-    "GATEWAY", "API_SERVER", "TEMPORAL", "TEMPORAL_UI", "TEMPORAL_METRICS", "ETCD", "ETCD_PEER", "CONTROLLER_MANAGER",
-    "SCHEDULER", "NODE", "OPERATOR_METRICS", "OPERATOR_HEALTH", "EXT_PROC", "GATEWAY_HTTP", "ENVOY_ADMIN",
-)  # fmt: skip
 
 
 def eventually(check: Callable[[], Any], within: float = 60, every: float = 0.25) -> Any:
@@ -124,13 +118,3 @@ def service_manifest(
             **spec,
         },
     }
-
-
-def system_environment(home: Path, base: int, *, bridge: str, third_octet: int, **more: str) -> dict[str, str]:
-    ports = {f"BRIXFLOW_{name}_PORT": str(base + number) for number, name in enumerate(PORT_VARIABLES)}
-    return {
-        **os.environ, **ports,
-        "BRIXFLOW_HOME": str(home), "BRIXFLOW_BRIDGE": bridge, "BRIXFLOW_NODE_NAME": f"node-{bridge}",
-        "BRIXFLOW_POD_CIDR": f"10.86.{third_octet}.0/21", "BRIXFLOW_SERVICE_CIDR": f"10.87.{third_octet}.0/24",
-        "KUBECONFIG": str(home / "kubeconfig"), **more,
-    }  # fmt: skip
