@@ -72,7 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", choices=SUITES, action="append", help="run just this suite (may be repeated)")
     names = parser.parse_args().only or list(SUITES)
-    console = Console()
+    console = Console(width=max(120, Console().width))
     if "gateway" in names:
         install_missing(console)
     console.print(table(measure(console, names)))

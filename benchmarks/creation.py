@@ -1,8 +1,8 @@
 """Seconds until 100 StormServices of 2 RoleSets with 2 pods each exist, beside a plain client that creates the same.
 
-    python benchmarks/creation.py --start-operator          # both phases, an operator of its own for the second
-    python benchmarks/creation.py --phase operator          # with the operator that runs already
-    python benchmarks/creation.py --phase plain             # no operator may run
+    python -m benchmarks.creation --start-operator          # both phases, an operator of its own for the second
+    python -m benchmarks.creation --phase operator          # with the operator that runs already
+    python -m benchmarks.creation --phase plain             # no operator may run
 
 KUBECONFIG and TEMPORAL_ADDRESS say where. Pods ask for a node that does not exist: only their creation is measured.
 """
@@ -14,9 +14,10 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from activities.credentials import Credentials
 from activities.errors import KubeError, KubeNotFound
 from activities.kube import KubeClient, path_of
 from activities.resources import PODS, REVISIONS, ROLESETS, SERVICES, STORM_SERVICES
+from benchmarks.figure import Figure
+from local.settings import LocalSettings
 from planning import names, render
 from planning.planner import Json, Resource
 from planning.wire import CreateRevision
@@ -208,6 +211,29 @@ async def measure(arguments: argparse.Namespace) -> dict[str, float]:
     if len(found) == 2:
         found["ratio"] = found["operator_seconds"] / found["plain_seconds"]
     return found
+
+
+def figures() -> Iterator[Figure]:
+    """Both phases on the local system of BRIXFLOW_HOME; its operator is held back while the plain client works."""
+    settings = LocalSettings.from_environment()
+    os.environ["KUBECONFIG"] = str(settings.kubeconfig)
+    brixflow = str(Path(sys.executable).parent / "brixflow")
+    subprocess.run([brixflow, "stop", "operator"], check=True, stdout=subprocess.DEVNULL)
+    try:
+        plain = uvloop.run(phase("plain"))
+    finally:
+        subprocess.run([brixflow, "start", "operator"], check=True, stdout=subprocess.DEVNULL)
+    uvloop.run(wait_ready(f"127.0.0.1:{settings.operator_health_port}"))
+    acted = uvloop.run(phase("operator"))
+    yield Figure("100 StormServices by a plain client", plain, "s")
+    yield Figure("100 StormServices by the operator", acted, "s", "at most 20")
+    yield Figure("operator to plain client", acted / plain, "ratio")
+
+
+async def phase(name: str) -> float:
+    """Seconds of one phase."""
+    found = await measure(argparse.Namespace(services=100, phase=name, start_operator=False))
+    return found[f"{name}_seconds"]
 
 
 def main() -> None:

@@ -114,15 +114,10 @@ class LocalSettings:
         `slot` is 0 to 15. Its ports are the 40 from 27000 + 40 * slot on.
         """
         parts = [entry.name for entry in fields(cls) if entry.metadata["part"]]
-        ports = {name: SPARE_PORTS + SPARE_PORTS_EACH * slot + at for at, name in enumerate(parts)}
-        places: dict[str, Any] = {
-            "home": home,
-            "pod_cidr": f"10.88.{16 * slot}.0/20",
-            "service_cidr": f"10.89.{slot}.0/24",
-            "bridge": f"brixt{slot}",
-            "node_name": f"brixflow-{slot}",
-        }
-        return cls(**places, **ports)
+        values: dict[str, Any] = {name: SPARE_PORTS + SPARE_PORTS_EACH * slot + at for at, name in enumerate(parts)}
+        values |= {"home": home, "bridge": f"brixt{slot}", "node_name": f"brixflow-{slot}"}
+        values |= {"pod_cidr": f"10.88.{16 * slot}.0/20", "service_cidr": f"10.89.{slot}.0/24"}
+        return cls(**values)
 
     @property
     def kubeconfig(self) -> Path:

@@ -32,10 +32,10 @@ async def operator(control_plane: ControlPlane) -> AsyncIterator[Operator]:
 
 
 @pytest.fixture
-def process(control_plane: ControlPlane, tmp_path: Path) -> Iterator[OperatorProcess]:
+async def process(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[OperatorProcess]:
     process = OperatorProcess(control_plane.kubeconfig, control_plane.temporal_address, tmp_path / "operator.log")
     yield process
-    process.kill()
+    await process.stop()
 
 
 @pytest.fixture
