@@ -225,7 +225,6 @@ class Decisions:
             step.model_copy(update={"successor": successor}) if isinstance(step, CloseObject) else step
             for step in plan.decision.steps
         ]
-        self._polls.forget(request.ref.uid)
         self._status_left.pop(request.ref.uid, None)
         return self._signed(plan.decision.model_copy(update={"steps": steps}), plan, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -83,5 +83,7 @@ class Polls:
         """Count the object as looked after at this moment."""
         self._tended[uid] = time.monotonic()
 
-    def forget(self, uid: str) -> None:
-        self._tended.pop(uid, None)
+    def keep_only(self, uids: Collection[str]) -> None:
+        """Forget objects that no longer exist."""
+        for uid in [uid for uid in self._tended if uid not in uids]:
+            del self._tended[uid]

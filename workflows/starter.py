@@ -111,11 +111,11 @@ class Starter:
         """Every few seconds: whoever has not been looked after for a minute is started again."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for kind in self._planners:
-                for obj in self._cache.stores[kind].objects():
-                    ref = ref_of(obj)
-                    if self._polls.untended_seconds(ref.uid, self._began) > UNTENDED_SECONDS:
-                        await self._rescue(ref)
+            refs = [ref_of(obj) for kind in self._planners for obj in self._cache.stores[kind].objects()]
+            self._polls.keep_only({ref.uid for ref in refs})
+            for ref in refs:
+                if self._polls.untended_seconds(ref.uid, self._began) > UNTENDED_SECONDS:
+                    await self._rescue(ref)
 
     async def _rescue(self, ref: Ref) -> None:
         log.info("untended object=%s", ref.workflow_id)

@@ -7,6 +7,13 @@ from local.settings import LocalSettings
 from local.supervisor.part import HttpCheck, Part, fingerprint_of
 
 NAME = "temporal"
+TUNING = (
+    # One node needs one partition a queue; more of them only forward tasks to each other.
+    "--dynamic-config-value=matching.numTaskqueueReadPartitions=1",
+    "--dynamic-config-value=matching.numTaskqueueWritePartitions=1",
+    # No wait for the disk at each commit: a killed process loses nothing, a power cut may.
+    "--sqlite-pragma=synchronous=off",
+)
 
 
 def temporal(settings: LocalSettings) -> Part:
@@ -24,6 +31,7 @@ def temporal(settings: LocalSettings) -> Part:
         "server",
         "start-dev",
         *(f"--{flag}={value}" for flag, value in flags.items()),
+        *TUNING,
     )
     environment = {"HOME": str(settings.home), "GOMEMLIMIT": "384MiB", "GOGC": "75"}
     return Part(

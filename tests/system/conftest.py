@@ -18,7 +18,8 @@ def system() -> Iterator[System]:
     """The system of `brixflow up` in a home and on ports of its own; `down --purge` at the end."""
     home = Path(__file__).parents[2] / ".brixflow-test" / f"system-{SLOT}"
     settings = LocalSettings.beside(home, SLOT + 8)
-    running = System({**os.environ, **settings.environment(), "KUBECONFIG": str(settings.kubeconfig)}, settings)
+    more = {"KUBECONFIG": str(settings.kubeconfig), "BRIXFLOW_WATCH_HEARTBEAT_SECONDS": "2"}
+    running = System({**os.environ, **settings.environment(), **more}, settings)
     running.brixflow("down", "--purge", check=False)
     try:
         running.up_output = running.brixflow("up", timeout=1200)
