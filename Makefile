@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*.c csrc/*.h csrc/build_binding.py)
 
-.PHONY: up down purge test test-fast check format bench lock crds histories
+.PHONY: up down purge test soak check format bench lock crds
 
 up: $(STAMP) ## start the whole system and wait until it serves
 	@$(BIN)/brixflow up $(UP_FLAGS)
@@ -16,6 +16,9 @@ purge: ## as down, and forget the state
 
 test: $(STAMP) ## every test, on the real parts
 	@$(BIN)/python -m pytest $(TESTS)
+
+soak: $(STAMP) ## the long ones: the operator killed at every step of a rollout
+	@$(BIN)/python -m pytest -m slow
 
 check: $(STAMP) ## lint, types, import contracts, generated files, C and Go warnings
 	@$(BIN)/ruff check .

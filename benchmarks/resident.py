@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figure import Figure
+from benchmarks.node_start import processes
+from local.settings import LocalSettings
 
 IDLE_SECONDS = 20.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -22,6 +24,8 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 def figures() -> Iterator[Figure]:
     """One pair of lines a part, and the sums. Raises SystemExit when no system runs."""
     trees = {name: descendants(pid) for name, pid in running_parts().items()}
+    shims = processes(LocalSettings.from_environment().home)["shims"]
+    trees[f"{len(shims)} pods"] = [pid for shim in shims for pid in descendants(shim)]
     before = {name: cpu_seconds(pids) for name, pids in trees.items()}
     time.sleep(IDLE_SECONDS)
     idle = {name: (cpu_seconds(pids) - before[name]) / IDLE_SECONDS * 100 for name, pids in trees.items()}
@@ -44,7 +48,7 @@ def running_parts() -> dict[str, int]:
 
 
 def descendants(root: int) -> list[int]:
-    """The process and everything below it, plus what it left to run in sessions of their own (the node's shims)."""
+    """The process and everything below it."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -210,10 +210,7 @@ class _Pass:
             RoleRow(role.name, role.budget.desired, role.ready, role.updated, _note(role, health))
             for role in self.roles
         ]
-        details = page(
-            phase=phase, revision=revision, rows=rows, blocked=health.blocked, wake_at=wake_at, memory=self.memory,
-            now=self.now,
-        )  # fmt: skip
+        details = page(phase=phase, revision=revision, rows=rows, wake_at=wake_at, now=self.now)
         return View(phase=phase, revision=revision, blocked=health.blocked, model=model_of(self.specs), details=details)
 
     def _phase(self, found: RoleMoves, health: Health) -> str:

@@ -247,9 +247,8 @@ class StormPass:
             f"{len(self.fleet.updated)} at the target (surge {budget.surge}, unavailable {budget.unavailable})"
         ]
         details = page(
-            phase=self.phase, revision=revision, rows=self._rows(), blocked=blocked, wake_at=self._wake_at,
-            memory=self.memory, now=self.now, facts=facts,
-        )  # fmt: skip
+            phase=self.phase, revision=revision, rows=self._rows(), wake_at=self._wake_at, now=self.now, facts=facts
+        )
         return View(phase=self.phase, revision=revision, blocked=blocked, model=model_of(roles), details=details)
 
     def _rows(self) -> list[RoleRow]:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from crds import labels
 from planning.objects import format_time
-from planning.wire import Memory
 
 Json = dict[str, Any]
 MAX_ROWS: Final = 20
@@ -31,17 +30,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def page(
-    *, phase: str, revision: str, rows: Sequence[RoleRow], blocked: str, wake_at: datetime | None, memory: Memory,
-    now: datetime, facts: Iterable[str] = (),
+    *, phase: str, revision: str, rows: Sequence[RoleRow], wake_at: datetime | None, now: datetime,
+    facts: Iterable[str] = (),
 ) -> str:  # fmt: skip
-    """At most 6,000 bytes: phase, table of roles, what blocks, the next timer, the last decisions."""
+    """At most 6,000 bytes: phase, table of roles, the next timer. The loop adds what blocks."""
     head = f"**{phase}**" + (f" at `{revision}`" if revision else "") + f", as of {format_time(now)}"
     parts = [head, *facts, *_table(rows)]
-    if blocked:
-        parts.append(f"**Blocked:** {blocked}")
     if wake_at is not None:
         parts.append(f"Next timer: {format_time(wake_at)}")
-    parts += _decisions(memory)
     return "\n\n".join(parts).encode()[:MAX_DETAILS_BYTES].decode(errors="ignore")
 
 
@@ -57,14 +53,6 @@ def _table(rows: Sequence[RoleRow]) -> list[str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "/").replace("\n", " ")
-
-
-def _decisions(memory: Memory) -> list[str]:
-    lines = [
-        f"- {format_time(entry.at)} {entry.reason[:200]}" + (f": {entry.result[:200]}" if entry.result else "")
-        for entry in reversed(memory.recent)
-    ]
-    return ["Last decisions:", "\n".join(lines)] if lines else []
 
 
 def model_of(roles: Iterable[Json]) -> str:

@@ -417,7 +417,6 @@ def test_the_page_says_what_blocks_and_shows_the_roles():
     assert name_of(pod) in view.blocked
     assert "| prefill | 2 | 0 | 2 |" in view.details
     assert "start-rollout" not in view.details
-    assert "Last decisions" in view.details
 
 
 def test_losing_all_memory_changes_nothing_in_the_cluster():

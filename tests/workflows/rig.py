@@ -53,10 +53,16 @@ async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = PATIE
     raise AssertionError(f"not within {seconds:.0f} s: {what or check.__name__}, last answer {last!r}")
 
 
+def pod_template(labels: dict[str, str], image: str) -> Json:
+    """A pod that no scheduler places: the test alone says how it fares, whatever nodes the control plane has."""
+    containers = [{"name": "engine", "image": image}]
+    return {"metadata": {"labels": labels}, "spec": {"schedulerName": "tests", "containers": containers}}
+
+
 def storm_service(name: str, *, replicas: int = 1, image: str = "v1", **spec: Any) -> Json:
     """A StormService of one role with one pod."""
     labels = {"app": name, "model.aibrix.ai/name": name, "model.aibrix.ai/port": "8000"}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "engine", "image": f"engine:{image}"}]}}
+    pod = pod_template(labels, f"engine:{image}")
     return {
         "apiVersion": STORM_SERVICES.api_version,
         "kind": "StormService",
@@ -76,7 +82,7 @@ def storm_service(name: str, *, replicas: int = 1, image: str = "v1", **spec: An
 
 def role_set(name: str, *, replicas: int = 1) -> Json:
     """A stand-alone RoleSet."""
-    pod = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "engine", "image": "engine:v1"}]}}
+    pod = pod_template({"app": name}, "engine:v1")
     spec = {"roles": [{"name": "engine", "replicas": replicas, "template": pod}]}
     return {"apiVersion": ROLESETS.api_version, "kind": "RoleSet", "metadata": {"name": name}, "spec": spec}
 

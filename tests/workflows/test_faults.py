@@ -64,6 +64,7 @@ async def kill_at_every_step(world: World, process: OperatorProcess, image: str,
     return kills
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_an_operator_killed_at_every_step_of_a_rollout_ends_it_with_no_object_twice(
     world: World, process: OperatorProcess
