@@ -17,8 +17,9 @@ purge: ## as down, and forget the state
 test: $(STAMP) ## every test, on the real parts
 	@$(BIN)/python -m pytest $(TESTS)
 
-soak: $(STAMP) ## the long ones: the operator killed at every step of a rollout
-	@$(BIN)/python -m pytest -m slow
+soak: $(STAMP) ## the long ones: the operator killed at every step of a rollout, properties with new examples
+	@BRIXFLOW_HYPOTHESIS=search $(BIN)/python -m pytest -m slow
+	@BRIXFLOW_HYPOTHESIS=search $(BIN)/python -m pytest tests/csrc tests/planning tests/simulator
 
 check: $(STAMP) ## lint, types, import contracts, generated files, C and Go warnings
 	@$(BIN)/ruff check .

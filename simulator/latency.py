@@ -45,7 +45,7 @@ class Pace:
             return 0
         if self.inter_token_seconds <= 0:
             return self.output_tokens
-        return min(self.output_tokens, 1 + int(past_first / self.inter_token_seconds))
+        return int(min(self.output_tokens, 1 + past_first / self.inter_token_seconds))
 
 
 class LatencyModel(Protocol):

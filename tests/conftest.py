@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from local.control_plane_only import ControlPlane
 from local.settings import LocalSettings
 from tests.slot import SLOT
 
 CHECKOUT = Path(__file__).parents[1]
+
+settings.register_profile(
+    "steady", derandomize=True
+)  # the same examples each time: `make test` is green or red, never both
+settings.register_profile("search", max_examples=1_000)  # `make soak` looks further
+settings.load_profile(os.environ.get("BRIXFLOW_HYPOTHESIS", "steady"))
 
 
 @pytest.fixture(scope="session")
