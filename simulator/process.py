@@ -27,6 +27,9 @@ async def serve(settings: Settings) -> int:
     asked, pressed = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (pressed if asked.is_set() else asked).set())
+    for publisher in service.publishers:
+        publisher.open()
+    await _open_rendezvous(service)
     port = await server.listen(settings.host, settings.port)
     logger.info(
         "event=listening address=%s port=%d model=%s pod=%s namespace=%s deployment=%s seed=%d",
@@ -38,9 +41,8 @@ async def serve(settings: Settings) -> int:
 
 
 async def _leave(service: Service, server: Server, settings: Settings, pressed: asyncio.Event) -> None:
-    engine = service.engine
-    aborted_before = engine.statistics.finished["abort"]
-    logger.info("event=draining running=%d waiting=%d", engine.running, engine.waiting)
+    aborted_before = _aborted(service)
+    logger.info("event=draining running=%d waiting=%d", service.running, service.waiting)
     service.draining = True
     server.announce_close()
     drain = asyncio.ensure_future(_drain(server, settings))
@@ -50,7 +52,7 @@ async def _leave(service: Service, server: Server, settings: Settings, pressed: 
     for task in (drain, hurry):
         task.cancel()
     await server.abort()
-    aborted = engine.statistics.finished["abort"] - aborted_before
+    aborted = _aborted(service) - aborted_before
     logger.info("event=stopped clean=%s aborted=%d", str(clean).lower(), aborted)
 
 
@@ -59,3 +61,14 @@ async def _drain(server: Server, settings: Settings) -> bool:
     await asyncio.sleep(settings.linger_seconds)
     server.stop_accepting()
     return await server.drained(settings.drain_seconds)
+
+
+def _aborted(service: Service) -> int:
+    return sum(engine.statistics.finished["abort"] for engine in service.engines)
+
+
+async def _open_rendezvous(service: Service) -> None:
+    """Listen for decode engines where strict hand-overs are made."""
+    transfer = service.settings.transfer
+    if transfer.strict and transfer.role != "consumer":
+        await Server(service.offers.serve).listen(service.settings.host, transfer.port)

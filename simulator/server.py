@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from simulator.wire import LAST_CHUNK, Request, RequestParser, Response, Stream, WireError, framed, response_head
+from simulator.wire import LAST_CHUNK, Cut, Request, RequestParser, Response, Stream, WireError, framed, response_head
 
 logger = logging.getLogger("simulator")
 
@@ -142,6 +142,9 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         error = task.exception()
+        if isinstance(error, Cut):
+            self._transport.abort()
+            return
         if error is not None:
             logger.error("event=connection_failed error=%s", type(error).__name__, exc_info=error)
             self._transport.abort()

@@ -28,6 +28,10 @@ class WireError(Exception):
         self.status = status
 
 
+class Cut(Exception):  # noqa: N818 - an order, not an error
+    """Raised by an answer that shall end with its connection broken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One complete request; header names are in lower case."""
@@ -38,6 +42,7 @@ class Request:
     body: bytes
     keep_alive: bool
     chunks_allowed: bool = True
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Stream:
 class _Head:
     method: str
     path: str
+    query: str
     headers: dict[str, str]
     keep_alive: bool
     chunks_allowed: bool
@@ -101,7 +107,7 @@ class RequestParser:
         if body is None:
             return None
         self._head, self._scanned, self._continue_due = None, 0, False
-        return Request(head.method, head.path, head.headers, body, head.keep_alive, head.chunks_allowed)
+        return Request(head.method, head.path, head.headers, body, head.keep_alive, head.chunks_allowed, head.query)
 
     def _read_head(self) -> _Head | None:
         while self._buffer.startswith(b"\r\n"):
@@ -186,8 +192,8 @@ def parse_head(lines: list[str], body_start: int) -> _Head:
     headers = _parse_headers(lines[1:])
     modern = parts[2] == "HTTP/1.1"
     keep_alive = modern and "close" not in headers.get("connection", "").lower()
-    path = parts[1].partition("?")[0]
-    return _Head(parts[0], path, headers, keep_alive, modern, body_start, _body_length(headers))
+    path, _, query = parts[1].partition("?")
+    return _Head(parts[0], path, query, headers, keep_alive, modern, body_start, _body_length(headers))
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ OURS = {"metrics"}
 @pytest.fixture
 async def tiny(start_engine, instant):
     """An engine with the names and sizes of the recorded one."""
-    arguments = ("--model", "./tiny", "--served-model-name", "tiny", "--max-model-len", "1024")
+    arguments = ("--model", "./tiny", "--served-model-name", "tiny", "--max-model-len", "1024", "--task", "generate")
     return await start_engine(*arguments, model="tiny", **instant)
 
 
