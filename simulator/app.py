@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 from dataclasses import replace
 from time import monotonic
 
@@ -17,8 +18,9 @@ from simulator.wire import Cut, Request, Response, Stream
 
 logger = logging.getLogger("simulator")
 
-UNCOUNTED_PATHS = frozenset({"/metrics", "/prometheus/metrics", "/health", "/load", "/ping", "/version"})
-"""Paths that probes ask for all the time and that the HTTP counters leave out, as the real engine's do."""
+_UNCOUNTED = re.compile("/metrics|/health|/load|/ping|/version|/server_info")
+"""Paths that the HTTP counters leave out because probes ask for them all the time. The real engine looks for these
+anywhere in a path, so that `/v1/load_lora_adapter` is left out too."""
 KNOWN_METHODS = frozenset({"GET", "POST"})
 
 
@@ -33,7 +35,7 @@ class Application:
     async def __call__(self, request: Request) -> Response | Stream:
         started = monotonic()
         answer = await self._answer(request)
-        if request.path not in UNCOUNTED_PATHS:
+        if not _UNCOUNTED.search(request.path):
             self._count(request, answer, monotonic() - started)
         identifier = request.headers.get("x-request-id")
         if identifier is None:
@@ -41,7 +43,7 @@ class Application:
         return replace(answer, headers={**answer.headers, "x-request-id": identifier})
 
     def _count(self, request: Request, answer: Response | Stream, seconds: float) -> None:
-        name = request.path if request.path in self._routes else "none"
+        name = request.path if request.method in self._routes.get(request.path, ()) else "none"
         method = request.method if name != "none" or request.method in KNOWN_METHODS else "other"
         sent = len(answer.body) if isinstance(answer, Response) else 0
         self._service.http.count(name, method, answer.status, seconds, len(request.body), sent)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -214,6 +215,13 @@ def eventually() -> Callable[..., Awaitable[None]]:
 def instant() -> dict[str, str]:
     """Environment of an engine without latency."""
     return dict(INSTANT)
+
+
+@pytest.fixture
+def tmp_socket() -> Iterator[Callable[[str], str]]:
+    """Addresses of sockets in a folder of their own; its path is short, as such addresses must be."""
+    with TemporaryDirectory(prefix="kv") as folder:
+        yield lambda name: f"ipc://{folder}/{name}"
 
 
 @pytest.fixture(scope="session")
