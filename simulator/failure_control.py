@@ -76,7 +76,7 @@ def broken(answer: Response | Stream, kind: str) -> Stream:
     """Return the answer as it arrives over a connection that is reset, or a stream that ends too early."""
     if isinstance(answer, Response):
         answer = Stream(_halves(answer.body), answer.status, answer.headers)
-    return replace(answer, pieces=_cut(answer.pieces, kind))
+    return replace(answer, pieces=_cut(answer.pieces, kind), direct=None)
 
 
 async def _halves(body: bytes) -> AsyncGenerator[bytes, None]:

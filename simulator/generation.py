@@ -17,7 +17,7 @@ from simulator.requests import CompletionRequest, read_chat, read_completion
 from simulator.responses import CHAT, TEXT, Choice, Dialect, Envelope, Json, Usage, whole_reply
 from simulator.sequence import Batch, Draft, Sequence
 from simulator.service import Service
-from simulator.streaming import STREAM_HEADERS, stream
+from simulator.streaming import stream
 from simulator.wire import Request, Response, Stream
 
 
@@ -77,7 +77,7 @@ async def _generate(service: Service, request: Request, call: Call) -> Response 
         fingerprint=service.fingerprint,
     )
     if asked.shape.streamed:
-        return Stream(stream(batch, asked, call.dialect, envelope), headers=STREAM_HEADERS)
+        return stream(batch, asked, call.dialect, envelope)
     try:
         while not batch.finished:
             await batch.progress()

@@ -8,6 +8,7 @@ finish within the drain limit, and the process exits with 0. A second signal end
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 
@@ -17,6 +18,9 @@ from simulator.service import Service
 from simulator.settings import Settings
 
 logger = logging.getLogger("simulator")
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Collections are rare: a full one stops a thousand streams for longer than the time between two of their tokens."""
 
 
 async def serve(settings: Settings) -> int:
@@ -35,6 +39,9 @@ async def serve(settings: Settings) -> int:
         "event=listening address=%s port=%d model=%s pod=%s namespace=%s deployment=%s seed=%d",
         settings.host, port, settings.model, settings.pod, settings.namespace, settings.deployment, settings.seed,
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     await asked.wait()
     await _leave(service, server, settings, pressed)
     return 0

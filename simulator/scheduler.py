@@ -125,7 +125,7 @@ class Scheduler:
         self.statistics.count_end(sequence, reason, at)
         if self.on_finish is not None:
             self.on_finish(sequence)
-        sequence.batch.notify()
+        sequence.batch.conclude()
 
     def _place(self, sequence: Sequence, now: float) -> bool:
         """Find cached blocks, take what the first chunk needs, and note where the prefill begins and ends."""

@@ -36,8 +36,8 @@ class Batch:
     def __init__(self, abort: Callable[[Sequence], None], *, streamed: bool) -> None:
         self._abort = abort
         self._news = asyncio.Event()
-        self.listener: Callable[[], None] | None = None
-        """Called instead of waking whoever waits in `progress`; a cheaper way to stream."""
+        self.listener: Callable[[], bool] | None = None
+        """Told of news first; whoever waits in `progress` wakes at the end, or when it returns False."""
         self.streamed = streamed
         self.sequences: list[Sequence] = []
 
@@ -46,9 +46,14 @@ class Batch:
         return all(sequence.finish_reason for sequence in self.sequences)
 
     def notify(self) -> None:
-        if self.listener is not None:
-            self.listener()
-        else:
+        """Tell of a change."""
+        if self.listener is None or not self.listener():
+            self._news.set()
+
+    def conclude(self) -> None:
+        """Tell that a sequence has ended."""
+        self.notify()
+        if self.finished:
             self._news.set()
 
     async def progress(self) -> None:

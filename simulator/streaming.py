@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from simulator.requests import CompletionRequest
 from simulator.responses import (
@@ -20,6 +20,7 @@ from simulator.responses import (
     usage_chunk,
 )
 from simulator.sequence import Batch, Sequence
+from simulator.wire import SendNow, Stream
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -28,17 +29,30 @@ STREAM_HEADERS = {
 }
 
 
-async def stream(
-    batch: Batch, asked: CompletionRequest, dialect: Dialect, envelope: Envelope
-) -> AsyncGenerator[bytes, None]:
-    """Yield events as tokens become visible; a reader that leaves aborts the batch."""
+def stream(batch: Batch, asked: CompletionRequest, dialect: Dialect, envelope: Envelope) -> Stream:
+    """Return the answer that shows tokens as they become visible; a reader that leaves aborts the batch."""
     writers = [
         ChoiceWriter(sequence, place, asked, dialect, envelope) for place, sequence in enumerate(batch.sequences)
     ]
+
+    def fresh() -> bytes:
+        if len(writers) == 1:
+            return b"".join(writers[0].fresh())
+        return b"".join([data for writer in writers for data in writer.fresh()])
+
+    def send_directly(send: SendNow) -> None:
+        batch.listener = lambda: send(fresh)
+
+    return Stream(_pieces(batch, fresh, asked, dialect, envelope), headers=STREAM_HEADERS, direct=send_directly)
+
+
+async def _pieces(
+    batch: Batch, fresh: Callable[[], bytes], asked: CompletionRequest, dialect: Dialect, envelope: Envelope
+) -> AsyncGenerator[bytes, None]:
     try:
         while True:
             finished = batch.finished
-            if events := b"".join([data for writer in writers for data in writer.fresh()]):
+            if events := fresh():
                 yield events
             if finished:
                 break
@@ -79,6 +93,12 @@ class ChoiceWriter:
     def fresh(self) -> Iterator[bytes]:
         """Yield an event for each token not yet sent."""
         sequence = self._sequence
+        sent = self._sent
+        if self._plain and 0 < sent == sequence.visible - 1 and sequence.finish_reason is None:
+            before, after = self._frame
+            self._sent = sent + 1
+            yield before + quoted(sequence.draft.reply.pieces[sent]) + after
+            return
         pieces, last = sequence.draft.reply.pieces, sequence.output_tokens - 1
         for index in range(self._sent, sequence.visible):
             if index == 0:

@@ -7,9 +7,10 @@ pipelining, Expect) and refuses the rest.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import TypeAlias
 
 HEAD_LIMIT_BYTES = 64 * 1024
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
@@ -26,6 +27,10 @@ class WireError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+SendNow: TypeAlias = Callable[[Callable[[], bytes]], bool]
+"""Sends what a function makes, unless the client is slow to read: then it makes nothing and returns False."""
 
 
 class Cut(Exception):  # noqa: N818 - an order, not an error
@@ -56,11 +61,16 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer whose body comes piece by piece; closing the generator early means that nobody reads it."""
+    """An answer whose body comes piece by piece; closing the generator early means that nobody reads it.
+
+    With `direct`, the answer is given a way to send at once; what it sends that way the generator leaves out. That
+    spares a task switch per piece.
+    """
 
     pieces: AsyncGenerator[bytes, None]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    direct: Callable[[SendNow], None] | None = None
 
 
 @dataclass(slots=True)
