@@ -14,21 +14,13 @@ DEADLINE_SECONDS = 10
 
 
 class KVReader:
-    """Collects the messages of one publisher."""
+    """Collects the messages of one publisher. Close it: an open socket would keep the interpreter from ending."""
 
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.asyncio.Context()
         self._events = self._context.socket(zmq.SUB)
         self._events.subscribe(b"")
         self._events.connect(endpoint)
-
-    @classmethod
-    async def connected(cls, endpoint: str, engine: Any) -> KVReader:
-        """Return a reader that gets everything from now on: a subscription takes a moment to arrive."""
-        reader = cls(endpoint)
-        await asyncio.sleep(0.2)
-        await engine.get("/health")
-        return reader
 
     async def until(self, count: int) -> list[list[bytes]]:
         """Return the next `count` messages as frames."""

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.simulator.kv_reader import KVReader, decode
+from tests.simulator.kv_reader import decode
 from tests.simulator.recorded import recorded_batches, recorded_frames, recorded_replay
 
 READ_HEADERS = ("content-type", "allow", "transfer-encoding")
@@ -123,8 +123,8 @@ def kinds(value: Any) -> set[str]:
     return {type(item).__name__ for item in value} if isinstance(value, list) else set()
 
 
-async def test_event_frames_decode_like_the_recorded_ones_field_for_field(tiny, tmp_socket):
-    reader = await KVReader.connected(tmp_socket("events"), tiny)
+async def test_event_frames_decode_like_the_recorded_ones_field_for_field(tiny, tmp_socket, open_reader):
+    reader = await open_reader(tmp_socket("events"), tiny)
     chain = [event["token_ids"] for _, batch in recorded_batches() for event in batch[1] if "token_ids" in event]
     for number, tokens in enumerate(chain):
         lora = number == 1
@@ -151,13 +151,12 @@ async def test_event_frames_decode_like_the_recorded_ones_field_for_field(tiny, 
         for event, other in zip(stored, (e for e in events if "token_ids" in e), strict=True):
             for name in ("block_size", "medium", "lora_name", "extra_keys", "group_idx", "kv_cache_spec_kind"):
                 assert event[name] == other[name]
-    reader.close()
 
 
-async def test_a_replay_answer_has_the_recorded_frames(tiny, tmp_socket):
+async def test_a_replay_answer_has_the_recorded_frames(tiny, tmp_socket, open_reader):
     for number in range(3):
         await tiny.complete(list(range(number, number + 64)), max_tokens=1)
-    reader = KVReader(tmp_socket("events"))
+    reader = await open_reader(tmp_socket("events"))
     ours = await reader.replay(tmp_socket("replay"), 0)
     theirs = recorded_replay()
     theirs = theirs[: [frames[-2] for frames in theirs].index(b"\xff" * 8) + 1]
@@ -165,4 +164,3 @@ async def test_a_replay_answer_has_the_recorded_frames(tiny, tmp_socket):
     assert [int.from_bytes(frames[2], "big", signed=True) for frames in ours] == [0, 1, 2, -1]
     assert ours[-1] == theirs[-1]
     assert ours[0][:2] == theirs[0][:2]
-    reader.close()
