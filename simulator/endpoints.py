@@ -1,30 +1,28 @@
-"""The endpoints beside generation: health, models, version, load, metrics and their overrides."""
+"""The endpoints that every engine is asked for all the time: health, models, version, load, metrics and their pins."""
 
 from __future__ import annotations
 
 from zlib import crc32
 
 from simulator import metrics
+from simulator.adapters import Adapter
+from simulator.answers import json_response
 from simulator.overrides import OverridesError, parse_overrides
-from simulator.responses import ENGINE_VERSION, Json, encode
+from simulator.responses import ENGINE_VERSION, Json
 from simulator.service import Service
 from simulator.wire import Request, Response
 
-JSON_HEADERS = {"content-type": "application/json"}
-
-
-def json_response(body: object, status: int = 200) -> Response:
-    return Response(status, encode(body), JSON_HEADERS)
-
 
 async def health(service: Service, _request: Request) -> Response:
-    """Answer 200 with an empty body, or 503 while the process is going away."""
-    return Response(503 if service.draining else 200)
+    """Answer 200 with an empty body, or 503 while the process comes up or goes away; a sleeping engine is healthy."""
+    return Response(503 if service.draining or service.starting else 200)
 
 
 async def ready(service: Service, _request: Request) -> Response:
     if service.draining:
         return json_response({"status": "draining"}, 503)
+    if service.starting:
+        return json_response({"status": "starting"}, 503)
     return json_response({"status": "ready"})
 
 
@@ -38,18 +36,23 @@ async def version(_service: Service, _request: Request) -> Response:
 
 async def load(service: Service, _request: Request) -> Response:
     """Answer how many sequences are in the engine."""
-    measured = service.engine.running + service.engine.waiting
+    measured = service.running + service.waiting
     return json_response({"server_load": int(service.overrides.number("server_load", measured))})
 
 
 async def models(service: Service, _request: Request) -> Response:
-    """List the served names. The AIBrix mock's two fixed ids are left out: requests to them are unknown here."""
-    return json_response({"object": "list", "data": [_model(service, name) for name in service.settings.served_names]})
+    """List the served names and the loaded adapters. The AIBrix mock's two fixed ids are left out: they are unknown."""
+    base = [_model(service, name) for name in service.settings.served_names]
+    return json_response({"object": "list", "data": [*base, *(_adapter(service, found) for found in service.adapters)]})
+
+
+async def model_info(service: Service, _request: Request) -> Response:
+    settings = service.settings
+    return json_response({"model_path": settings.model, "tokenizer_path": settings.model, "is_generation": True})
 
 
 async def metrics_page(service: Service, _request: Request) -> Response:
-    body = metrics.page(service.engine, service.overrides, service.http, service.settings.served_names[0])
-    return Response(200, body, {"content-type": metrics.CONTENT_TYPE})
+    return Response(200, metrics.page(service), {"content-type": metrics.CONTENT_TYPE})
 
 
 async def set_metrics(service: Service, request: Request) -> Response:
@@ -73,17 +76,30 @@ def _model(service: Service, name: str) -> Json:
         "root": service.settings.model,
         "parent": None,
         "max_model_len": service.settings.limits.max_model_tokens,
-        "permission": [_permission(service, name)],
+        "permission": [_permission(service.started, name)],
     }
 
 
-def _permission(service: Service, name: str) -> Json:
+def _adapter(service: Service, adapter: Adapter) -> Json:
+    return {
+        "id": adapter.key.name,
+        "object": "model",
+        "created": adapter.loaded,
+        "owned_by": "vllm",
+        "root": adapter.path,
+        "parent": service.settings.served_names[0],
+        "max_model_len": None,
+        "permission": [_permission(adapter.loaded, adapter.key.name)],
+    }
+
+
+def _permission(created: int, name: str) -> Json:
     allowed = {"allow_create_engine": False, "allow_sampling": True, "allow_logprobs": True}
     more = {"allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False}
     return {
         "id": f"modelperm-{crc32(name.encode('utf-8', 'surrogatepass')):016x}",
         "object": "model_permission",
-        "created": service.started,
+        "created": created,
         **allowed,
         **more,
         "organization": "*",

@@ -7,7 +7,13 @@ SimulatorError
 │   │   └── ContextExceededError  400, prompt or output do not fit the model
 │   ├── ModelNotFoundError        404
 │   ├── UnauthorizedError         401
+│   ├── AdapterNotFoundError      404, no such adapter, or nothing at its path
+│   ├── InvalidUserInputError     400, an adapter call that cannot be followed
 │   ├── QueueFullError            503, retry later
+│   ├── EngineAsleepError         503, until somebody wakes the engine
+│   ├── HandOverError             400, a decode without its prefill; 504 when the prefill never came
+│   ├── TransferFailedError       500, the keys and values did not arrive
+│   ├── SyntheticError            whatever failure control asks for
 │   └── InternalError             500
 └── RouteError                    404 or 405, a detail object, not an OpenAI error
 """
@@ -130,6 +136,68 @@ class QueueFullError(ApiError):
     @property
     def headers(self) -> Mapping[str, str]:
         return {"retry-after": str(RETRY_AFTER_SECONDS)}
+
+
+class EngineAsleepError(ApiError):
+    """The engine sleeps and serves nothing until it is woken."""
+
+    status = 503
+    kind = "ServiceUnavailableError"
+
+    def __init__(self) -> None:
+        super().__init__("The engine is asleep. Wake it up first.")
+
+
+class AdapterNotFoundError(ApiError):
+    """No adapter of that name, or none at that path."""
+
+    kind = "NotFoundError"
+
+    def __init__(self, message: str, status: int = 404) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class InvalidUserInputError(ApiError):
+    """An adapter call that the engine cannot follow in its present state."""
+
+    kind = "InvalidUserInput"
+
+
+class HandOverError(ApiError):
+    """A prefill or decode request whose other half is missing, unknown or used up; a timeout may be retried."""
+
+    def __init__(self, message: str, param: str, status: int = 400) -> None:
+        super().__init__(message, param)
+        self.status = status
+
+
+class TransferFailedError(ApiError):
+    """The keys and values of a prefill did not arrive. The client may retry from the prefill on."""
+
+    status = 500
+    kind = "InternalServerError"
+
+    def __init__(self) -> None:
+        super().__init__("The transfer of the prompt's keys and values failed.")
+
+
+class SyntheticError(ApiError):
+    """An error made on purpose."""
+
+    def __init__(self, status: int, kind: str, message: str, code: int | str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self._code = status if code is None else code
+
+    @property
+    def code(self) -> int | str | None:
+        return self._code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"retry-after": str(RETRY_AFTER_SECONDS)} if self.status in {429, 503} else {}
 
 
 class InternalError(ApiError):

@@ -4,179 +4,201 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 
-from simulator.endpoints import json_response
-from simulator.engine import Batch, Draft, Sequence
-from simulator.errors import ContextExceededError, ModelNotFoundError
-from simulator.fields import parse_body
-from simulator.reply import plan_reply
-from simulator.requests import CompletionRequest, StreamShape, read_chat, read_completion
-from simulator.responses import (
-    CHAT,
-    STREAM_END,
-    TEXT,
-    Choice,
-    Dialect,
-    Envelope,
-    Json,
-    Usage,
-    chunk,
-    event,
-    opening_chunk,
-    usage_chunk,
-    whole_reply,
-)
+from simulator.answers import json_response
+from simulator.engine import Engine
+from simulator.errors import ContextExceededError, SyntheticError, TransferFailedError
+from simulator.fields import Body, parse_body
+from simulator.hand_over import HandOver, Identity, read_hand_over, reply_fields
+from simulator.requests import CompletionRequest, read_chat, read_completion
+from simulator.responses import CHAT, TEXT, Choice, Dialect, Envelope, Json, Usage, whole_reply
+from simulator.sequence import Batch, Draft, Sequence
 from simulator.service import Service
+from simulator.streaming import stream
 from simulator.wire import Request, Response, Stream
 
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way: what is asked, in which dialect, and as which half of a pair."""
+
+    asked: CompletionRequest
+    dialect: Dialect
+    hand_over: HandOver
 
 
 async def chat_completion(service: Service, request: Request) -> Response | Stream:
-    asked = read_chat(parse_body(request.body), service.tokenizer)
-    return await _generate(service, request, asked, CHAT)
+    body = parse_body(request.body)
+    if service.settings.task == "any" and wants_media(body):
+        from simulator.chat_media import media_chat
+
+        return await media_chat(service, body)
+    return await _generate(service, request, Call(read_chat(body, service.tokenizer), CHAT, _hand_over(service, body)))
 
 
 async def text_completion(service: Service, request: Request) -> Response | Stream:
-    asked = read_completion(parse_body(request.body), service.tokenizer)
-    return await _generate(service, request, asked, TEXT)
+    body = parse_body(request.body)
+    asked = read_completion(body, service.tokenizer)
+    return await _generate(service, request, Call(asked, TEXT, _hand_over(service, body)))
 
 
-async def _generate(
-    service: Service, request: Request, asked: CompletionRequest, dialect: Dialect
-) -> Response | Stream:
+IMAGE_MODEL_WORDS = ("image", "edit", "diffusion", "z-image")
+IMAGE_FIELDS = ("height", "width", "num_inference_steps")
+
+
+def wants_media(body: Body) -> bool:
+    """Return whether a chat asks for an image or for speech instead of text, as AIBrix's mock understands it."""
+    if body.get("stream"):
+        return False
+    model, modalities = body.get("model"), body.get("modalities")
+    named = isinstance(model, str) and any(word in model.lower() for word in IMAGE_MODEL_WORDS)
+    spoken = isinstance(modalities, list) and "audio" in modalities
+    return named or spoken or any(body.get(field) is not None for field in IMAGE_FIELDS)
+
+
+def _hand_over(service: Service, body: Body) -> HandOver:
+    return read_hand_over(body, service.settings.flavour, service.settings.transfer)
+
+
+async def _generate(service: Service, request: Request, call: Call) -> Response | Stream:
+    asked = call.asked
     check(service, asked)
-    service.engine.require_room(len(asked.prompts) * asked.choices)
-    batch = service.engine.submit(drafts(service, asked), streamed=asked.shape.streamed)
+    engine = service.engine_for(request.headers)
+    engine.require_room(len(asked.prompts) * asked.choices)
+    await _meet(service, engine, call.hand_over)
+    batch = engine.submit(drafts(service, engine, call), streamed=asked.shape.streamed)
     envelope = Envelope(
-        identifier=dialect.prefix + (request.headers.get("x-request-id") or os.urandom(8).hex()),
+        identifier=call.dialect.prefix + (request.headers.get("x-request-id") or os.urandom(8).hex()),
         created=int(time.time()),
         model=asked.model,
         fingerprint=service.fingerprint,
     )
     if asked.shape.streamed:
-        return Stream(stream(batch, asked, dialect, envelope), headers=STREAM_HEADERS)
+        return stream(batch, asked, call.dialect, envelope)
     try:
         while not batch.finished:
             await batch.progress()
     finally:
         batch.abort()
-    choices = [_choice(place, sequence) for place, sequence in enumerate(batch.sequences)]
-    reply_metrics = timing(service, batch.sequences[0])
-    return json_response(whole_reply(dialect, envelope, choices, _usage(asked, batch), reply_metrics))
+    reply = _whole(service, engine, call, batch, envelope)
+    if call.hand_over.half == "prefill":
+        await _hand_out(service, call.hand_over, envelope.identifier, batch, reply)
+    return json_response(reply)
 
 
 def check(service: Service, asked: CompletionRequest) -> None:
     """Raise ModelNotFoundError or ContextExceededError when this engine cannot serve what is asked."""
-    served = service.settings.served_names
-    if asked.model not in served:
-        raise ModelNotFoundError(asked.model, served)
+    service.adapter_of(asked.model)
     limit = service.settings.limits.max_model_tokens
     for prompt in asked.prompts:
         if len(prompt) + (asked.max_tokens or 1) > limit:
             raise ContextExceededError(limit, len(prompt), asked.max_tokens)
 
 
-def drafts(service: Service, asked: CompletionRequest) -> Iterator[Draft]:
+def drafts(service: Service, engine: Engine, call: Call) -> Iterator[Draft]:
     """Yield the planned sequences, prompt by prompt; equal seeds and equal order give equal text."""
+    asked = call.asked
     number = service.next_request_number()
     identity = f"request {number}" if asked.seed is None else f"seed {asked.seed}"
+    adapter = service.adapter_of(asked.model)
+    decodes = call.hand_over.half == "decode"
     for place, prompt in enumerate(asked.prompts):
+        delay = service.settings.transfer.seconds(len(prompt)) if decodes else 0.0
+        if decodes:
+            size = len(prompt) * service.settings.transfer.kv_bytes_per_token
+            engine.statistics.transfers.count(delay, size, engine.limits.blocks(len(prompt)))
         for choice in range(asked.choices):
             random = Random(f"{service.settings.seed} {identity} {place} {choice}")  # noqa: S311 - text, not secrets
-            reply = plan_reply(
-                pod=service.settings.pod,
-                model=asked.model,
-                max_tokens=asked.max_tokens,
-                room=service.settings.limits.max_model_tokens - len(prompt),
-                stop=asked.stop,
+            room = service.settings.limits.max_model_tokens - len(prompt)
+            yield Draft(
+                prompt=prompt,
+                reply=service.author.plan(prompt, asked.model, asked.wish, room, random),
                 random=random,
+                max_tokens=asked.max_tokens,
+                adapter=None if adapter is None else adapter.key,
+                salt=asked.salt,
+                remote_tokens=len(prompt) if decodes else 0,
+                delay_seconds=delay,
+                choices=asked.choices,
             )
-            yield Draft(len(prompt), reply, random, asked.max_tokens)
 
 
-async def stream(
-    batch: Batch, asked: CompletionRequest, dialect: Dialect, envelope: Envelope
-) -> AsyncGenerator[bytes, None]:
-    """Yield events as tokens become visible; a reader that leaves aborts the batch."""
-    sent = [0] * len(batch.sequences)
-    try:
-        while True:
-            finished = batch.finished
-            events = b"".join(map(event, _fresh_chunks(batch, sent, asked.shape, dialect, envelope)))
-            if events:
-                yield events
-            if finished:
-                break
-            await batch.progress()
-        if asked.shape.include_usage:
-            yield event(usage_chunk(dialect, envelope, _usage(asked, batch)))
-        yield STREAM_END
-    finally:
-        batch.abort()
+async def _meet(service: Service, engine: Engine, hand_over: HandOver) -> None:
+    """Refuse a prefill that shall be refused; see that a decode's prefill is there and its transfer succeeds."""
+    status = service.failures.settings.prefill_status
+    if hand_over.half == "prefill" and status is not None:
+        raise SyntheticError(status, "synthetic_error", "Prefills are refused on purpose.")
+    if hand_over.half != "decode":
+        return
+    settings = service.settings.transfer
+    if hand_over.claim is not None and settings.strict:
+        from simulator.rendezvous import claim_remote
+
+        rooms = service.settings.flavour == "sglang"
+        wait = settings.timeout_seconds if rooms else 0.0
+        await claim_remote(hand_over.claim, wait, "bootstrap_room" if rooms else "kv_transfer_params")
+    if service.failures.transfer_fails():
+        engine.statistics.transfers.failed += 1
+        raise TransferFailedError
 
 
-def _fresh_chunks(
-    batch: Batch, sent: list[int], shape: StreamShape, dialect: Dialect, envelope: Envelope
-) -> Iterator[Json]:
-    """Yield a chunk for each token not yet sent, and note it in `sent`."""
-    for place, sequence in enumerate(batch.sequences):
-        for index in range(sent[place], sequence.visible):
-            if index == 0 and (opening := opening_chunk(dialect, envelope, place)) is not None:
-                yield _with_usage(opening, sequence, 0, shape)
-            data = chunk(dialect, envelope, [_piece(dialect, place, sequence, index)])
-            if index == len(sequence.draft.reply.pieces) - 1 and not shape.include_usage:
-                data["system_fingerprint"] = envelope.fingerprint
-            yield _with_usage(data, sequence, index + 1, shape)
-        sent[place] = sequence.visible
+async def _hand_out(service: Service, hand_over: HandOver, identifier: str, batch: Batch, reply: Json) -> None:
+    """Offer a finished prefill to its decode and say in the reply how to get it."""
+    settings, flavour = service.settings.transfer, service.settings.flavour
+    first = batch.sequences[0]
+    key = f"room {hand_over.identifier}" if flavour == "sglang" else identifier
+    identity = Identity(
+        engine=service.engine_id,
+        key=key,
+        blocks=list(first.blocks),
+        prompt=first.draft.prompt,
+        first_token=first.draft.reply.tokens[0],
+    )
+    reply.update(reply_fields(flavour, settings, hand_over, identity))
+    service.offers.offer(key)
+    if flavour == "sglang" and settings.strict and not await service.offers.claimed(key, settings.timeout_seconds):
+        raise SyntheticError(504, "KVTransferError", f"No decode came for room {hand_over.identifier}.")
 
 
-def _with_usage(data: Json, sequence: Sequence, tokens: int, shape: StreamShape) -> Json:
-    if shape.usage_in_every_chunk:
-        data["usage"] = Usage(sequence.draft.prompt_tokens, tokens).counts()
-    return data
+def _whole(service: Service, engine: Engine, call: Call, batch: Batch, envelope: Envelope) -> Json:
+    choices = [_choice(place, sequence, call.asked) for place, sequence in enumerate(batch.sequences)]
+    first = batch.sequences[:: call.asked.choices]
+    usage = Usage(
+        prompt_tokens=sum(map(len, call.asked.prompts)),
+        completion_tokens=sum(sequence.visible for sequence in batch.sequences),
+        cached_tokens=sum(sequence.cached_tokens or 0 for sequence in first),
+    )
+    return whole_reply(call.dialect, envelope, choices, usage, timing(service, engine, batch.sequences[0]))
 
 
-def _piece(dialect: Dialect, place: int, sequence: Sequence, index: int) -> Json:
+def _choice(place: int, sequence: Sequence, asked: CompletionRequest) -> Choice:
     reply = sequence.draft.reply
-    if index < len(reply.pieces) - 1:
-        return dialect.piece(place, reply.pieces[index])
-    return dialect.last_piece(_choice(place, sequence, reply.pieces[index]))
-
-
-def _choice(place: int, sequence: Sequence, text: str | None = None) -> Choice:
-    reply = sequence.draft.reply
+    aborted = sequence.finish_reason == "abort"
     return Choice(
         index=place,
-        text=reply.text if text is None else text,
-        finish_reason=reply.finish_reason,
-        stop_reason=reply.stop_reason,
+        text="".join(reply.pieces[: sequence.visible]),
+        finish_reason=sequence.finish_reason,
+        stop_reason=None if aborted else reply.stop_reason,
+        token_ids=list(reply.tokens[: sequence.visible]) if asked.token_ids else None,
+        prompt_token_ids=sequence.draft.prompt if asked.token_ids else None,
     )
 
 
-def _usage(asked: CompletionRequest, batch: Batch) -> Usage:
-    """Return the counts of the whole call: each prompt once, each choice's tokens."""
-    return Usage(sum(map(len, asked.prompts)), sum(sequence.visible for sequence in batch.sequences))
-
-
-def timing(service: Service, sequence: Sequence) -> Json:
+def timing(service: Service, engine: Engine, sequence: Sequence) -> Json:
     """Return the `metrics` object that AIBrix's batch client reads from plain replies."""
-    pace = sequence.pace
-    assert pace is not None
+    admitted = sequence.arrived if sequence.admitted is None else sequence.admitted
+    first = sequence.last_token_at if sequence.first_token_at is None else sequence.first_token_at
     return {
-        "time_to_first_token_seconds": sequence.admitted - sequence.arrived + pace.first_token_seconds,
-        "time_per_output_token_seconds": pace.inter_token_seconds,
-        "mock_latency_seconds": pace.total_seconds,
+        "time_to_first_token_seconds": first - sequence.arrived,
+        "time_per_output_token_seconds": (sequence.last_token_at - first) / max(sequence.visible - 1, 1),
+        "mock_latency_seconds": sequence.last_token_at - admitted,
         "mock_inflight_at_start": sequence.inflight_at_start,
-        "mock_max_inflight": service.engine.most_inflight,
-        "mock_capacity": service.engine.capacity,
-        "mock_overload": max(sequence.inflight_at_start - service.engine.capacity, 0),
+        "mock_max_inflight": engine.most_inflight,
+        "mock_capacity": engine.capacity,
+        "mock_overload": max(sequence.inflight_at_start - engine.capacity, 0),
         "mock_request_index": sequence.index,
         "mock_pod": service.settings.pod,
     }

@@ -1,13 +1,20 @@
 """Metric values pinned by hand, from `METRICS_OVERRIDES` at start and `POST /set_metrics` later.
 
 A pinned value stays until it is replaced; null releases it. Names that mean nothing here are kept out and reported.
+A value may also be a function of the time since it was set, written `name:a:b:T`:
+
+    oscillate     a sine between a and b with the period T seconds, from the middle
+    ramp          from a to b within T seconds, then b
+    rampreset     from a to b within T seconds, again and again
+    squarewave    a for T/2 seconds, then b for T/2, again and again
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from time import monotonic
 
 NUMERIC_NAMES = frozenset(
     {
@@ -18,6 +25,15 @@ NUMERIC_NAMES = frozenset(
 )  # fmt: skip
 TEXT_NAMES = frozenset({"model_name"})
 
+Curve = Callable[[float, float, float, float], float]
+
+CURVES: Mapping[str, Curve] = {
+    "oscillate": lambda a, b, period, at: (a + b) / 2 + (b - a) / 2 * math.sin(2 * math.pi * at / period),
+    "ramp": lambda a, b, period, at: a + (b - a) * min(at / period, 1),
+    "rampreset": lambda a, b, period, at: a + (b - a) * (at % period) / period,
+    "squarewave": lambda a, b, period, at: a if at % period < period / 2 else b,
+}
+
 
 class OverridesError(ValueError):
     """The given values are no overrides; nothing was changed."""
@@ -26,37 +42,53 @@ class OverridesError(ValueError):
 class Overrides:
     """The pinned values."""
 
-    def __init__(self, values: Mapping[str, object]) -> None:
-        self._numbers: dict[str, float] = {}
-        self._texts: dict[str, str] = {}
+    def __init__(self, values: Mapping[str, object], clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._numbers: dict[str, Callable[[], float]] = {}
+        self._given: dict[str, object] = {}
         self.update(values)
+
+    @property
+    def given(self) -> Mapping[str, object]:
+        """Return what is pinned, as it was given."""
+        return dict(self._given)
 
     def number(self, name: str, measured: float) -> float:
         """Return the pinned value of `name`, else `measured`."""
-        return self._numbers.get(name, measured)
+        pinned = self._numbers.get(name)
+        return measured if pinned is None else pinned()
 
     def text(self, name: str, default: str) -> str:
-        return self._texts.get(name, default)
+        return str(self._given.get(name, default))
 
     def pinned(self, name: str) -> float | None:
-        return self._numbers.get(name)
+        pinned = self._numbers.get(name)
+        return None if pinned is None else pinned()
 
     def update(self, values: Mapping[str, object]) -> list[str]:
         """Pin or release all of `values`, or raise OverridesError and change none; return the names not known."""
-        for name, value in values.items():
-            _check(name, value)
-        for name, value in values.items():
-            self._set(name, value)
-        return sorted(values.keys() - NUMERIC_NAMES - TEXT_NAMES)
-
-    def _set(self, name: str, value: object) -> None:
-        if value is None:
+        known = {name: value for name, value in values.items() if name in NUMERIC_NAMES | TEXT_NAMES}
+        numbers = {name: self._number(name, value) for name, value in known.items() if name in NUMERIC_NAMES}
+        for name in known.keys() & TEXT_NAMES:
+            if not isinstance(known[name], str | None):
+                raise OverridesError(f"{name} must be a string or null")
+        for name, value in known.items():
             self._numbers.pop(name, None)
-            self._texts.pop(name, None)
-        elif name in NUMERIC_NAMES and isinstance(value, int | float):
-            self._numbers[name] = float(value)
-        elif name in TEXT_NAMES and isinstance(value, str):
-            self._texts[name] = value
+            self._given.pop(name, None)
+            if value is not None:
+                self._given[name] = value
+        self._numbers.update({name: number for name, number in numbers.items() if number is not None})
+        return sorted(values.keys() - known.keys())
+
+    def _number(self, name: str, value: object) -> Callable[[], float] | None:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return _curve(name, value, self._clock)
+        if not _is_number(value):
+            raise OverridesError(f"{name} must be a finite number, a function or null")
+        fixed = float(str(value))
+        return lambda: fixed
 
 
 def parse_overrides(text: str) -> dict[str, object]:
@@ -70,13 +102,19 @@ def parse_overrides(text: str) -> dict[str, object]:
     return values
 
 
-def _check(name: str, value: object) -> None:
-    if value is None:
-        return
-    if name in NUMERIC_NAMES and not _is_number(value):
-        raise OverridesError(f"{name} must be a finite number or null")
-    if name in TEXT_NAMES and not isinstance(value, str):
-        raise OverridesError(f"{name} must be a string or null")
+def _curve(name: str, text: str, clock: Callable[[], float]) -> Callable[[], float]:
+    kind, *parts = text.split(":")
+    try:
+        curve = CURVES[kind]
+        a, b, period = map(float, parts)
+    except (KeyError, ValueError) as error:
+        raise OverridesError(
+            f"{name}: a function is written oscillate:a:b:T, or ramp, rampreset, squarewave"
+        ) from error
+    if not (all(map(math.isfinite, (a, b, period))) and period > 0):
+        raise OverridesError(f"{name}: the numbers of a function are finite and its time is positive")
+    start = clock()
+    return lambda: curve(a, b, period, clock() - start)
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from simulator import fields
 from simulator.errors import InvalidFieldsError, InvalidParameterError
 from simulator.fields import Body
+from simulator.reply import Wish
 from simulator.tokens import LARGEST_TOKEN_ID, Message, Tokenizer, render_chat
 
 MOST_CHOICES = 128
@@ -30,10 +31,16 @@ class CompletionRequest:
     model: str
     prompts: tuple[list[int], ...]
     choices: int
-    max_tokens: int | None
-    stop: tuple[str, ...]
+    wish: Wish
     seed: int | None
     shape: StreamShape
+    salt: str | None
+    token_ids: bool
+    """Whether the reply names its tokens beside their text."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        return self.wish.max_tokens
 
 
 def read_chat(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
@@ -41,9 +48,16 @@ def read_chat(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
     messages = fields.array(fields.required(body, "messages"), "body.messages")
     if not messages:
         raise InvalidParameterError("messages must not be empty", "messages")
-    prompt = render_chat(_message(value, f"body.messages.{index}") for index, value in enumerate(messages))
+    conversation = [read_message(value, f"body.messages.{index}") for index, value in enumerate(messages)]
     limit = fields.integer(body, "max_completion_tokens")
-    return _request(body, "messages", (tokenizer.encode(prompt),), limit)
+    given = body.get("prompt_token_ids")
+    if given is None:
+        prompt = tokenizer.encode(render_chat(conversation))
+    else:
+        prompt = read_tokens(fields.array(given, "body.prompt_token_ids"), "body.prompt_token_ids")
+        if not prompt:
+            raise InvalidParameterError("prompt_token_ids must not be empty", "prompt_token_ids")
+    return _request(body, "messages", (prompt,), limit)
 
 
 def read_completion(body: Body, tokenizer: Tokenizer) -> CompletionRequest:
@@ -63,11 +77,32 @@ def _request(body: Body, source: str, prompts: tuple[list[int], ...], limit: int
         model=_model(body, source),
         prompts=prompts,
         choices=_between("n", 1 if choices is None else choices, 1, MOST_CHOICES),
-        max_tokens=_positive("max_completion_tokens", limit) or _positive("max_tokens", max_tokens),
-        stop=_stop(body.get("stop")),
+        wish=_wish(body, _positive("max_completion_tokens", limit) or _positive("max_tokens", max_tokens)),
         seed=fields.integer(body, "seed"),
         shape=shape,
+        salt=_salt(body),
+        token_ids=fields.boolean(body, "return_token_ids"),
     )
+
+
+def _wish(body: Body, max_tokens: int | None) -> Wish:
+    min_tokens = fields.integer(body, "min_tokens") or 0
+    if min_tokens < 0:
+        raise InvalidParameterError(f"min_tokens must be greater than or equal to 0, got {min_tokens}.", "min_tokens")
+    if max_tokens is not None and min_tokens > max_tokens:
+        message = f"min_tokens must be less than or equal to max_tokens={max_tokens}, got {min_tokens}."
+        raise InvalidParameterError(message, "min_tokens")
+    ignore_eos = fields.boolean(body, "ignore_eos")
+    return Wish(max_tokens=max_tokens, min_tokens=min_tokens, ignore_eos=ignore_eos, stop=_stop(body.get("stop")))
+
+
+def _salt(body: Body) -> str | None:
+    salt = body.get("cache_salt")
+    if salt is None:
+        return None
+    if not isinstance(salt, str) or not salt:
+        raise InvalidParameterError("Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt")
+    return salt
 
 
 def _model(body: Body, source: str) -> str:
@@ -123,7 +158,8 @@ def _stop(value: object) -> tuple[str, ...]:
     return tuple(text for text in strings if text)
 
 
-def _message(value: object, location: str) -> Message:
+def read_message(value: object, location: str) -> Message:
+    """Return one entry of `messages`. Raises InvalidFieldsError."""
     message = fields.mapping(value, location)
     if "role" not in message:
         raise InvalidFieldsError("missing", f"{location}.role", "Field required", message)
@@ -153,17 +189,18 @@ def _prompts(value: object, tokenizer: Tokenizer) -> tuple[list[int], ...]:
         return (tokenizer.encode(value),)
     items = fields.array(value, "body.prompt")
     if items and _is_token(items[0]):
-        return (_tokens(items, "body.prompt"),)
+        return (read_tokens(items, "body.prompt"),)
     return tuple(_prompt(item, f"body.prompt.{index}", tokenizer) for index, item in enumerate(items))
 
 
 def _prompt(value: object, location: str, tokenizer: Tokenizer) -> list[int]:
     if isinstance(value, list):
-        return _tokens(value, location)
+        return read_tokens(value, location)
     return tokenizer.encode(fields.string(value, location))
 
 
-def _tokens(values: list[object], location: str) -> list[int]:
+def read_tokens(values: list[object], location: str) -> list[int]:
+    """Return a list of unsigned 32-bit token ids. Raises InvalidFieldsError."""
     tokens = [value for value in values if isinstance(value, int) and _is_token(value)]
     if len(tokens) != len(values):
         raise InvalidFieldsError("int_type", location, "Input should be a list of token ids", values)

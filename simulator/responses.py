@@ -16,6 +16,9 @@ Json: TypeAlias = dict[str, Any]
 _text = json.JSONEncoder(separators=(",", ":")).encode
 
 STREAM_END = b"data: [DONE]\n\n"
+_PLACE = "\0piece\0"
+_QUOTED_LIMIT = 1 << 16
+_quoted: dict[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,10 @@ class Choice:
 
     index: int
     text: str
-    finish_reason: str
-    stop_reason: str | None
+    finish_reason: str | None
+    stop_reason: str | int | None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class ChatDialect:
@@ -69,7 +74,7 @@ class ChatDialect:
             "logprobs": None,
             "finish_reason": choice.finish_reason,
             "stop_reason": choice.stop_reason,
-            "token_ids": None,
+            "token_ids": choice.token_ids,
             "routed_experts": None,
         }
 
@@ -79,17 +84,17 @@ class ChatDialect:
     def stream_details(self, usage: Usage) -> Json:
         return {"cached_tokens": usage.cached_tokens, "created_cache_tokens": 0}
 
-    def trailer(self) -> Json:
-        return dict.fromkeys(("prompt_logprobs", "prompt_token_ids", "prompt_text"))
+    def trailer(self, choice: Choice) -> Json:
+        return {"prompt_logprobs": None, "prompt_token_ids": choice.prompt_token_ids, "prompt_text": None}
 
     def opening(self, index: int) -> Json | None:
         """Return the delta that announces the role, sent before the first token."""
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def piece(self, index: int, text: str) -> Json:
+    def piece(self, index: int, text: str, token_ids: list[int] | None = None) -> Json:
         delta = {"content": text}
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, "token_ids": None}
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, "token_ids": token_ids}
 
     def last_piece(self, choice: Choice) -> Json:
         return {
@@ -98,7 +103,7 @@ class ChatDialect:
             "logprobs": None,
             "finish_reason": choice.finish_reason,
             "stop_reason": choice.stop_reason,
-            "token_ids": None,
+            "token_ids": choice.token_ids,
         }
 
 
@@ -110,14 +115,16 @@ class TextDialect:
     chunk_name = "text_completion"
 
     def choice(self, choice: Choice) -> Json:
-        nulls = dict.fromkeys(("token_ids", "prompt_logprobs", "prompt_token_ids", "routed_experts"))
         return {
             "index": choice.index,
             "text": choice.text,
             "logprobs": None,
             "finish_reason": choice.finish_reason,
             "stop_reason": choice.stop_reason,
-            **nulls,
+            "token_ids": choice.token_ids,
+            "prompt_logprobs": None,
+            "prompt_token_ids": choice.prompt_token_ids,
+            "routed_experts": None,
         }
 
     def details(self, usage: Usage) -> Json:
@@ -126,28 +133,27 @@ class TextDialect:
     def stream_details(self, usage: Usage) -> Json:
         return {"cached_tokens": usage.cached_tokens}
 
-    def trailer(self) -> Json:
+    def trailer(self, _choice: Choice) -> Json:
         return {}
 
     def opening(self, _index: int) -> Json | None:
         """Return nothing: a text stream opens with its first token."""
         return None
 
-    def piece(self, index: int, text: str) -> Json:
-        return self._piece(index, text, None, None)
+    def piece(self, index: int, text: str, token_ids: list[int] | None = None) -> Json:
+        return self.last_piece(
+            Choice(index=index, text=text, finish_reason=None, stop_reason=None, token_ids=token_ids)
+        )
 
     def last_piece(self, choice: Choice) -> Json:
-        return self._piece(choice.index, choice.text, choice.finish_reason, choice.stop_reason)
-
-    def _piece(self, index: int, text: str, finish_reason: str | None, stop_reason: str | None) -> Json:
         return {
-            "index": index,
-            "text": text,
+            "index": choice.index,
+            "text": choice.text,
             "logprobs": None,
-            "finish_reason": finish_reason,
-            "stop_reason": stop_reason,
-            "prompt_token_ids": None,
-            "token_ids": None,
+            "finish_reason": choice.finish_reason,
+            "stop_reason": choice.stop_reason,
+            "prompt_token_ids": choice.prompt_token_ids,
+            "token_ids": choice.token_ids,
         }
 
 
@@ -169,7 +175,7 @@ def whole_reply(dialect: Dialect, envelope: Envelope, choices: list[Choice], usa
         "service_tier": None,
         "system_fingerprint": envelope.fingerprint,
         "usage": {**usage.counts(), **details},
-        **dialect.trailer(),
+        **dialect.trailer(choices[0]),
         "kv_transfer_params": None,
         "ec_transfer_params": None,
         "metrics": metrics,
@@ -209,3 +215,19 @@ def encode(data: object) -> bytes:
 def event(data: Json) -> bytes:
     """Return one server-sent event."""
     return b"data: %b\n\n" % encode(data)
+
+
+def piece_frame(dialect: Dialect, envelope: Envelope, place: int) -> tuple[bytes, bytes]:
+    """Return what stands before and after the quoted text in each event of a choice but its last."""
+    before, _, after = event(chunk(dialect, envelope, [dialect.piece(place, _PLACE)])).rpartition(encode(_PLACE))
+    return before, after
+
+
+def quoted(text: str) -> bytes:
+    """Return `text` as JSON; most pieces come from a small vocabulary and are remembered."""
+    data = _quoted.get(text)
+    if data is None:
+        data = encode(text)
+        if len(_quoted) < _QUOTED_LIMIT:
+            _quoted[text] = data
+    return data

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from simulator.wire import LAST_CHUNK, Request, RequestParser, Response, Stream, WireError, framed, response_head
+from simulator.wire import LAST_CHUNK, Cut, Request, RequestParser, Response, Stream, WireError, framed, response_head
 
 logger = logging.getLogger("simulator")
 
@@ -142,6 +142,9 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         error = task.exception()
+        if isinstance(error, Cut):
+            self._transport.abort()
+            return
         if error is not None:
             logger.error("event=connection_failed error=%s", type(error).__name__, exc_info=error)
             self._transport.abort()
@@ -167,11 +170,20 @@ class Connection(asyncio.Protocol):
         headers = {**answer.headers, "transfer-encoding": "chunked"} if chunked else answer.headers
         async with aclosing(answer.pieces) as pieces:
             self._transport.write(response_head(answer.status, headers, keep_alive=keep_alive))
+            if answer.direct is not None and chunked:
+                answer.direct(self._send_chunk)
             async for piece in pieces:
                 self._transport.write(framed(piece) if chunked else piece)
                 await self._writable.wait()
         if chunked:
             self._transport.write(LAST_CHUNK)
+
+    def _send_chunk(self, make: Callable[[], bytes]) -> bool:
+        if not self._writable.is_set():
+            return False
+        if piece := make():
+            self._transport.write(framed(piece))
+        return True
 
     def _refuse(self, error: WireError) -> None:
         if self._task is not None:

@@ -7,9 +7,10 @@ pipelining, Expect) and refuses the rest.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import TypeAlias
 
 HEAD_LIMIT_BYTES = 64 * 1024
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
@@ -28,6 +29,14 @@ class WireError(Exception):
         self.status = status
 
 
+SendNow: TypeAlias = Callable[[Callable[[], bytes]], bool]
+"""Sends what a function makes, unless the client is slow to read: then it makes nothing and returns False."""
+
+
+class Cut(Exception):  # noqa: N818 - an order, not an error
+    """Raised by an answer that shall end with its connection broken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One complete request; header names are in lower case."""
@@ -38,6 +47,7 @@ class Request:
     body: bytes
     keep_alive: bool
     chunks_allowed: bool = True
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +61,23 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer whose body comes piece by piece; closing the generator early means that nobody reads it."""
+    """An answer whose body comes piece by piece; closing the generator early means that nobody reads it.
+
+    With `direct`, the answer is given a way to send at once; what it sends that way the generator leaves out. That
+    spares a task switch per piece.
+    """
 
     pieces: AsyncGenerator[bytes, None]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    direct: Callable[[SendNow], None] | None = None
 
 
 @dataclass(slots=True)
 class _Head:
     method: str
     path: str
+    query: str
     headers: dict[str, str]
     keep_alive: bool
     chunks_allowed: bool
@@ -101,7 +117,7 @@ class RequestParser:
         if body is None:
             return None
         self._head, self._scanned, self._continue_due = None, 0, False
-        return Request(head.method, head.path, head.headers, body, head.keep_alive, head.chunks_allowed)
+        return Request(head.method, head.path, head.headers, body, head.keep_alive, head.chunks_allowed, head.query)
 
     def _read_head(self) -> _Head | None:
         while self._buffer.startswith(b"\r\n"):
@@ -186,8 +202,8 @@ def parse_head(lines: list[str], body_start: int) -> _Head:
     headers = _parse_headers(lines[1:])
     modern = parts[2] == "HTTP/1.1"
     keep_alive = modern and "close" not in headers.get("connection", "").lower()
-    path = parts[1].partition("?")[0]
-    return _Head(parts[0], path, headers, keep_alive, modern, body_start, _body_length(headers))
+    path, _, query = parts[1].partition("?")
+    return _Head(parts[0], path, query, headers, keep_alive, modern, body_start, _body_length(headers))
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:

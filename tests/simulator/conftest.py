@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
 import pytest
+
+from tests.simulator.kv_reader import KVReader
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDINGS = REPOSITORY / "tests" / "data" / "recordings" / "vllm-0.32" / "http.json"
@@ -22,6 +25,8 @@ RECORDINGS = REPOSITORY / "tests" / "data" / "recordings" / "vllm-0.32" / "http.
 START_DEADLINE_SECONDS = 20
 POLL_SECONDS = 0.02
 POLL_DEADLINE_SECONDS = 10
+SUBSCRIBE_SECONDS = 0.2
+"""A subscription takes a moment to arrive."""
 
 INSTANT = {
     "MOCK_BASE_LATENCY_SECONDS": "0",
@@ -30,6 +35,7 @@ INSTANT = {
     "MOCK_DECODE_SECONDS_PER_TOKEN": "0",
     "MOCK_OVERLOAD_PENALTY_SECONDS": "0",
     "MOCK_LATENCY_JITTER_SECONDS": "0",
+    "VLLM_SERVER_DEV_MODE": "1",
 }
 
 
@@ -213,6 +219,33 @@ def eventually() -> Callable[..., Awaitable[None]]:
 def instant() -> dict[str, str]:
     """Environment of an engine without latency."""
     return dict(INSTANT)
+
+
+@pytest.fixture
+def tmp_socket() -> Iterator[Callable[[str], str]]:
+    """Addresses of sockets in a folder of their own; its path is short, as such addresses must be."""
+    with TemporaryDirectory(prefix="kv") as folder:
+        yield lambda name: f"ipc://{folder}/{name}"
+
+
+OpenReader = Callable[..., Awaitable[KVReader]]
+
+
+@pytest.fixture
+async def open_reader() -> AsyncIterator[OpenReader]:
+    """Open readers of KV events; given an engine, one that gets everything from then on."""
+    readers: list[KVReader] = []
+
+    async def open_one(endpoint: str, engine: EngineClient | None = None) -> KVReader:
+        readers.append(KVReader(endpoint))
+        if engine is not None:
+            await asyncio.sleep(SUBSCRIBE_SECONDS)
+            await engine.get("/health")
+        return readers[-1]
+
+    yield open_one
+    for reader in readers:
+        reader.close()
 
 
 @pytest.fixture(scope="session")

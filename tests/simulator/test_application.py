@@ -49,7 +49,7 @@ def test_no_body_gives_a_server_error_or_leaves_a_sequence(instant):
     async def run(path: str, body: bytes) -> None:
         service = engine_without_latency(instant)
         assert await answer(service, path, body) < 500
-        assert (service.engine.running, service.engine.waiting) == (0, 0)
+        assert (service.running, service.waiting) == (0, 0)
 
     check()
 
@@ -75,7 +75,7 @@ async def test_a_stream_closed_before_its_end_is_aborted(instant):
     reply = await Application(service)(Request("POST", PATHS[0], {}, body, True))
     assert isinstance(reply, Stream)
     await anext(reply.pieces)
-    assert service.engine.running == 1
+    assert service.running == 1
     await reply.pieces.aclose()
-    assert service.engine.running == 0
-    assert service.engine.statistics.finished["abort"] == 1
+    assert service.running == 0
+    assert service.engines[0].statistics.finished["abort"] == 1

@@ -7,20 +7,22 @@ import time
 
 import pytest
 
+from simulator.tokens import PackedTokenizer
+
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 
 
 async def test_the_reply_names_pod_and_model(shared_engine):
-    reply = await shared_engine.chat(max_tokens=3)
+    reply = await shared_engine.chat(max_tokens=10)
     assert reply["choices"][0]["message"]["content"] == "pod-a serves llama2-7b:"
-    assert (await shared_engine.complete(max_tokens=3))["choices"][0]["text"] == "pod-a serves llama2-7b:"
+    assert (await shared_engine.complete(max_tokens=10))["choices"][0]["text"] == "pod-a serves llama2-7b:"
 
 
 async def test_as_many_tokens_as_claimed(shared_engine):
     reply = await shared_engine.complete(max_tokens=40)
-    words = reply["choices"][0]["text"].split()
-    assert len(words) == reply["usage"]["completion_tokens"] == 40
+    tokens = PackedTokenizer().encode(reply["choices"][0]["text"])
+    assert len(tokens) == reply["usage"]["completion_tokens"] == 40
     assert reply["choices"][0]["finish_reason"] == "length"
 
 
@@ -58,7 +60,7 @@ async def test_a_stop_string_ends_the_text_before_it(shared_engine):
     choice = reply["choices"][0]
     assert choice["text"] == "pod-a serves "
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "llama2")
-    assert reply["usage"]["completion_tokens"] == 3
+    assert reply["usage"]["completion_tokens"] == 6
 
 
 async def test_stream_and_plain_reply_have_the_same_text(shared_engine):

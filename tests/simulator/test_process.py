@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 CHAT = "/v1/chat/completions"
-BODY = {"model": "llama2-7b", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+BODY = {"model": "llama2-7b", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 12}
 
 
 async def test_defaults_serve_the_model_of_the_environment(start_engine, instant):

@@ -12,9 +12,9 @@ from simulator.errors import ApiError
 from simulator.fields import parse_body
 from simulator.reply import Reply, cut_at_stop
 from simulator.requests import read_chat, read_completion
-from simulator.tokens import HashingTokenizer
+from simulator.tokens import PackedTokenizer
 
-TOKENIZER = HashingTokenizer()
+TOKENIZER = PackedTokenizer()
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT = {"model": "m", "prompt": "hi"}
 
@@ -128,9 +128,15 @@ def test_parts_of_a_message_count_like_their_text():
 @given(st.text(max_size=200))
 def test_equal_text_has_equal_unsigned_ids(text):
     ids = TOKENIZER.encode(text)
-    assert ids == HashingTokenizer().encode(text)
+    assert ids == PackedTokenizer().encode(text)
     assert all(0 <= token < 2**32 for token in ids)
     assert bool(ids) == bool(text)
+    assert TOKENIZER.decode(ids) == text
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=40))
+def test_any_ids_have_some_text(ids):
+    assert isinstance(TOKENIZER.decode(ids), str)
 
 
 @given(
