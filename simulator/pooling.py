@@ -54,7 +54,7 @@ async def embeddings(service: Service, request: Request) -> Response:
 
 
 async def rerank(service: Service, request: Request) -> Response:
-    """Answer the documents by how many tokens they share with the query, best first."""
+    """Answer the documents by how many words they share with the query, best first."""
     body = parse_body(request.body)
     query = fields.string(fields.required(body, "query"), "body.query")
     documents = fields.array(fields.required(body, "documents"), "body.documents")
@@ -65,7 +65,7 @@ async def rerank(service: Service, request: Request) -> Response:
     wanted = service.tokenizer.encode(query)
     tokens = [service.tokenizer.encode(text) for text in texts]
     results = [
-        {"index": place, "document": {"text": text}, "relevance_score": relevance(wanted, tokens[place])}
+        {"index": place, "document": {"text": text}, "relevance_score": relevance(query, text)}
         for place, text in enumerate(texts)
     ]
     results.sort(key=lambda result: -float(str(result["relevance_score"])))
@@ -85,9 +85,10 @@ def unit_vector(tokens: Sequence[int], size: int) -> list[float]:
     return [value / norm for value in values]
 
 
-def relevance(query: Sequence[int], document: Sequence[int]) -> float:
-    """Return the share of the query's tokens in the document, a little moved so that ties are rare; 0 to 1."""
-    shared = len(set(query) & set(document)) / max(len(set(query)), 1)
+def relevance(query: str, document: str) -> float:
+    """Return the share of the query's words in the document, a little moved so that ties are rare; 0 to 1."""
+    asked = set(query.lower().split())
+    shared = len(asked & set(document.lower().split())) / max(len(asked), 1)
     return round(0.9 * shared + 0.1 * Random(repr((query, document))).random(), 6)  # noqa: S311
 
 

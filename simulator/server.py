@@ -155,16 +155,17 @@ class Connection(asyncio.Protocol):
         answer = await self._server.application(request)
         keep_alive = request.keep_alive and not self._server.closing and not self._last
         if isinstance(answer, Response):
-            self._write_whole(answer, keep_alive=keep_alive)
+            self._write_whole(answer, keep_alive=keep_alive, with_body=request.method != "HEAD")
         else:
             keep_alive = keep_alive and request.chunks_allowed
             await self._write_stream(answer, keep_alive=keep_alive, chunked=request.chunks_allowed)
         if not keep_alive or self._last:
             self._transport.close()
 
-    def _write_whole(self, answer: Response, *, keep_alive: bool) -> None:
+    def _write_whole(self, answer: Response, *, keep_alive: bool, with_body: bool) -> None:
         headers = {**answer.headers, "content-length": str(len(answer.body))}
-        self._transport.write(response_head(answer.status, headers, keep_alive=keep_alive) + answer.body)
+        body = answer.body if with_body else b""
+        self._transport.write(response_head(answer.status, headers, keep_alive=keep_alive) + body)
 
     async def _write_stream(self, answer: Stream, *, keep_alive: bool, chunked: bool) -> None:
         headers = {**answer.headers, "transfer-encoding": "chunked"} if chunked else answer.headers
