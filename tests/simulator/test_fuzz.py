@@ -71,7 +71,7 @@ queries = st.sampled_from(["", "?level=9", "?tags=x", "?a=%ff&b", "?reset_runnin
 
 def paths(flavour: str) -> list[str]:
     known = routes(read_settings([], {"LLM_ENGINE": flavour, "VLLM_SERVER_DEV_MODE": "1"}))
-    return sorted(known.keys() - LEFT_OUT) + ["/v1/unknown", "/"]
+    return [*sorted(known.keys() - LEFT_OUT), "/v1/unknown", "/"]
 
 
 def requests(flavour: str):

@@ -164,7 +164,8 @@ async def test_a_form_without_its_fields_or_no_form_at_all_is_400(shared_engine)
     for headers, body in (
         ({"content-type": "multipart/form-data"}, b"x"), ({"content-type": "multipart/form-data; boundary=b"}, b"x"),
         ({"content-type": "multipart/form-data; boundary=b"}, b"--b\r\nno head\r\n--b--"),
-        ({"content-type": "multipart/form-data; boundary=b"}, b"--b\r\n\r\nx\r\n"), ({"content-type": "text/plain"}, b""),
+        ({"content-type": "multipart/form-data; boundary=b"}, b"--b\r\n\r\nx\r\n"),
+        ({"content-type": "text/plain"}, b""),
     ):  # fmt: skip
         async with shared_engine.session.post(shared_engine.url + path, data=body, headers=headers) as reply:
             assert (reply.status, await reply.json()) == (400, {"detail": "There was an error parsing the body"})

@@ -23,7 +23,8 @@ PER_ENGINE = {"vllm:cache_config_info", "python_info"}
 EXACT = (
     "vllm:generation_tokens_total", "vllm:request_success_total", "vllm:request_generation_tokens_sum",
     "vllm:request_generation_tokens_count", "vllm:time_to_first_token_seconds_count", "vllm:request_params_n_sum",
-    "vllm:inter_token_latency_seconds_count", "vllm:request_params_max_tokens_sum", "vllm:request_num_preemptions_count",
+    "vllm:inter_token_latency_seconds_count", "vllm:request_params_max_tokens_sum",
+    "vllm:request_num_preemptions_count",
 )  # fmt: skip
 """Samples that depend on the traffic alone and neither on the vocabulary nor on time."""
 

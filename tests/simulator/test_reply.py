@@ -40,7 +40,7 @@ def test_a_dataset_answers_the_prompts_that_it_knows(tmp_path):
     assert (reply.text, reply.finish_reason) == ("a way over water", "stop")
     assert plan("dataset").text.startswith("pod-a")
     file.write_text("{}\n")
-    with pytest.raises(ValueError, match="answers.jsonl:1"):
+    with pytest.raises(ValueError, match=r"answers\.jsonl:1"):
         read_dataset(file, TOKENIZER)
 
 

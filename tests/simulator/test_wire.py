@@ -143,6 +143,6 @@ async def test_a_slow_reader_gets_every_event_in_order(start_engine, instant):
     writer.close()
     plain = await engine.complete("x", max_tokens=tokens, n=choices, seed=1)
     for choice in plain["choices"]:
-        pieces = re.findall(r'"index":%d,"text":"([^"]*)"' % choice["index"], text)
+        pieces = re.findall(rf'"index":{choice["index"]},"text":"([^"]*)"', text)
         assert len(pieces) == tokens
         assert "".join(pieces) == choice["text"]
