@@ -91,7 +91,8 @@ async def test_a_lenient_decode_goes_without(shared_engine):
 
 async def test_nixl_carries_the_whole_reply(start_engine, instant):
     port = str(free_port())
-    roles = (json.dumps({"kv_connector": "NixlConnector", "kv_role": role}) for role in ("kv_producer", "kv_consumer"))
+    kinds = ("kv_producer", "kv_consumer")
+    roles = (json.dumps({"kv_connector": "NixlConnector", "kv_role": kind}) for kind in kinds)
     first = await start_engine(*STRICT, "--kv-transfer-port", port, "--kv-transfer-config", next(roles), **instant)
     second = await start_engine(*STRICT, "--kv-transfer-config", next(roles), **instant)
     reply = await prefill(first)

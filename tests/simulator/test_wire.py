@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 from contextlib import suppress
 from itertools import pairwise
 
@@ -112,3 +114,35 @@ async def test_an_old_client_gets_a_stream_without_chunks(shared_engine):
 async def test_a_malformed_request_is_refused_and_the_server_lives_on(shared_engine):
     assert b" 400 " in (await exchange(shared_engine.port, b"NONSENSE\r\n\r\n")).split(b"\r\n")[0]
     assert (await shared_engine.get("/health"))[0] == 200
+
+
+async def test_an_answer_to_head_has_no_body(shared_engine):
+    reader, writer = await asyncio.open_connection("127.0.0.1", shared_engine.port)
+    writer.write(
+        b"HEAD /v1/models HTTP/1.1\r\nhost: h\r\n\r\nGET /version HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+    )
+    first, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 405")
+    assert rest.startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_slow_reader_gets_every_event_in_order(start_engine, instant):
+    """More is sent than the sockets hold, so that the engine has to wait for the reader in the middle."""
+    engine = await start_engine("--latency-model", "constant", "--itl-seconds", "0.00002", **instant)
+    tokens, choices = 12_000, 4
+    body = b'{"model":"llama2-7b","prompt":"x","max_tokens":%d,"n":%d,"stream":true,"seed":1}' % (tokens, choices)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect(("127.0.0.1", engine.port))
+    reader, writer = await asyncio.open_connection(sock=narrow, limit=4096)
+    writer.write(head + body)
+    await asyncio.sleep(1)
+    text = (await reader.read()).decode()
+    writer.close()
+    plain = await engine.complete("x", max_tokens=tokens, n=choices, seed=1)
+    for choice in plain["choices"]:
+        pieces = re.findall(rf'"index":{choice["index"]},"text":"([^"]*)"', text)
+        assert len(pieces) == tokens
+        assert "".join(pieces) == choice["text"]
