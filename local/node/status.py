@@ -80,7 +80,7 @@ def pod_phase(view: PodView) -> str:
     endings = [record.ended for record in mains]
     if view.ending and not any(record.is_running for record in mains):
         return "Succeeded" if all(end is not None and end.exit_code == 0 for end in endings) else "Failed"
-    if view.finished:
+    if view.finished and not any(record.is_running for record in view.records.values()):  # sidecars end last
         return "Succeeded" if all(end is not None and end.exit_code == 0 for end in endings) else "Failed"
     if not view.initialized or any(not record.is_running and record.ended is None for record in mains):
         return "Pending"
