@@ -36,6 +36,7 @@ class PacedTimeline:
     def turn(self, now: float) -> float | None:
         """Do everything that is due; return when something will be due next, None when nothing runs."""
         tokens = 0
+        self._scheduler.preempted = False
         while True:
             while (sequence := self._next_due(now)) is not None:
                 at = sequence.due
