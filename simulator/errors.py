@@ -81,16 +81,20 @@ class InvalidParameterError(ApiError):
 
 
 class ContextExceededError(InvalidParameterError):
-    """The prompt, or prompt and output together, are longer than the model's context."""
+    """The prompt, or prompt and output together, are longer than the model's context.
+
+    The engine stops counting one token above the limit, hence "at least".
+    """
 
     def __init__(self, limit: int, prompt_tokens: int, output_tokens: int | None) -> None:
+        shown = min(prompt_tokens, limit + 1)
         opening = f"This model's maximum context length is {limit} tokens. However, "
         if output_tokens is None or prompt_tokens > limit:
             rest = (
-                f"your prompt contains at least {prompt_tokens} input tokens, which exceeds this limit even without "
+                f"your prompt contains at least {shown} input tokens, which exceeds this limit even without "
                 "any output tokens. Please reduce the length of the input prompt."
             )
-            super().__init__(opening + rest, "input_tokens", prompt_tokens)
+            super().__init__(opening + rest, "input_tokens", shown)
         else:
             rest = f"{output_tokens} output tokens were requested beside {prompt_tokens} input tokens. Ask for fewer."
             super().__init__(opening + rest, "max_tokens", output_tokens)

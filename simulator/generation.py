@@ -13,11 +13,13 @@ from simulator.engine import Engine
 from simulator.errors import ContextExceededError, SyntheticError, TransferFailedError
 from simulator.fields import Body, parse_body
 from simulator.hand_over import HandOver, Identity, read_hand_over, reply_fields
+from simulator.reply import Reply
 from simulator.requests import CompletionRequest, read_chat, read_completion
 from simulator.responses import CHAT, TEXT, Choice, Dialect, Envelope, Json, Usage, whole_reply
 from simulator.sequence import Batch, Draft, Sequence
 from simulator.service import Service
 from simulator.streaming import stream
+from simulator.tools import ToolDialect, asked_call
 from simulator.wire import Request, Response, Stream
 
 
@@ -36,7 +38,16 @@ async def chat_completion(service: Service, request: Request) -> Response | Stre
         from simulator.chat_media import media_chat
 
         return await media_chat(service, body)
-    return await _generate(service, request, Call(read_chat(body, service.tokenizer), CHAT, _hand_over(service, body)))
+    asked = read_chat(body, service.tokenizer)
+    return await _generate(service, request, Call(asked, _chat_dialect(body), _hand_over(service, body)))
+
+
+def _chat_dialect(body: Body) -> Dialect:
+    """Return plain chat, or the dialect of the tool call that the request insists on."""
+    if body.get("tool_choice") is None:
+        return CHAT
+    call = asked_call(body)
+    return CHAT if call is None else ToolDialect(call)
 
 
 async def text_completion(service: Service, request: Request) -> Response | Stream:
@@ -115,7 +126,7 @@ def drafts(service: Service, engine: Engine, call: Call) -> Iterator[Draft]:
             room = service.settings.limits.max_model_tokens - len(prompt)
             yield Draft(
                 prompt=prompt,
-                reply=service.author.plan(prompt, asked.model, asked.wish, room, random),
+                reply=_reply(service, call, prompt, room, random),
                 random=random,
                 max_tokens=asked.max_tokens,
                 adapter=None if adapter is None else adapter.key,
@@ -124,6 +135,12 @@ def drafts(service: Service, engine: Engine, call: Call) -> Iterator[Draft]:
                 delay_seconds=delay,
                 choices=asked.choices,
             )
+
+
+def _reply(service: Service, call: Call, prompt: list[int], room: int, random: Random) -> Reply:
+    if isinstance(call.dialect, ToolDialect):
+        return service.author.say(call.dialect.arguments, call.asked.wish, room)
+    return service.author.plan(prompt, call.asked.model, call.asked.wish, room, random)
 
 
 async def _meet(service: Service, engine: Engine, hand_over: HandOver) -> None:

@@ -75,6 +75,7 @@ OPTIONS = (
     # Process
     Option("--host", "SIMULATOR_HOST", "0.0.0.0", str, "address to listen on"),  # noqa: S104 - a pod's own network
     Option("--port", "SERVER_PORT", "8000", port_number, "port to listen on, 0 for any"),
+    Option("--engines", "SIMULATOR_ENGINES", "1", positive_count, "engines in this process, each with the next port"),
     Option("--api-key", "SIMULATOR_API_KEY", "", str, "bearer token that guarded paths ask for"),
     Option("", "LLM_ENGINE", "vllm", str, "flavour: vllm, sglang, trtllm or xllm"),
     Option("--seed", "SIMULATOR_SEED", "0", int, "makes text, lengths and jitter reproducible"),

@@ -36,6 +36,7 @@ class PacedTimeline:
     def turn(self, now: float) -> float | None:
         """Do everything that is due; return when something will be due next, None when nothing runs."""
         tokens = 0
+        self._scheduler.preempted = False
         while True:
             while (sequence := self._next_due(now)) is not None:
                 at = sequence.due
@@ -51,7 +52,7 @@ class PacedTimeline:
         """Account for the tokens of leaps under way that are due already."""
         tokens = 0
         for sequence in tuple(self._scheduler.running):
-            if sequence.work > 1 and not sequence.prefilling and sequence.gap_seconds > 0:
+            if sequence.work > 1 and not sequence.prefilling and sequence.gap_seconds > CLOCK_TOLERANCE_SECONDS:
                 left = int((sequence.due - now) / sequence.gap_seconds) + 1
                 if (done := sequence.work - left) > 0:
                     tokens += self._scheduler.complete(sequence, done, sequence.due - left * sequence.gap_seconds)

@@ -107,6 +107,13 @@ class Author:
         )
         return cut_at_stop(reply, wish.stop, wish.min_tokens) if wish.stop else reply
 
+    def say(self, text: str, wish: Wish, room: int) -> Reply:
+        """Return a reply of exactly this text, cut where the request or the context end it."""
+        pairs = self._pairs(self.tokenizer.encode(text))
+        said = pairs[: min(room, wish.max_tokens or room)]
+        ends: FinishReason = "stop" if len(said) == len(pairs) else "length"
+        return Reply(tuple(piece for piece, _ in said), ends, None, tuple(token for _, token in said))
+
     def _given(self, prompt: Sequence[int]) -> list[tuple[str, int]] | None:
         if self.mode == "echo":
             return self._pairs(prompt)

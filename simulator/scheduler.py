@@ -52,6 +52,8 @@ class Scheduler:
         self.running: dict[Sequence, None] = {}
         self.booked = 0
         """Tokens of the budget that are taken by work under way."""
+        self.preempted = False
+        """Whether blocks ran out since the timeline last cleared this."""
         self.on_finish: Callable[[Sequence], None] | None = None
         self._hasher = hasher
 
@@ -63,9 +65,10 @@ class Scheduler:
     def admit(self, now: float) -> Sequence | None:
         """Move the next waiting sequence that fits into the running set, with the work of its first chunk.
 
-        A sequence whose adapter finds no slot is passed over; one that finds no blocks holds up all behind it.
+        A sequence whose adapter finds no slot is passed over; one that finds no blocks holds up all behind it. After
+        a preemption nobody enters until time has passed, lest a sequence be sent out and let in again for ever.
         """
-        if self.budget < 1 or len(self.running) >= self.limits.max_num_seqs:
+        if self.budget < 1 or len(self.running) >= self.limits.max_num_seqs or (self.preempted and self.running):
             return None
         for place, sequence in enumerate(self.waiting):
             if not self.slots.fits(sequence.draft.adapter):
@@ -113,6 +116,7 @@ class Scheduler:
         self._leave(sequence)
         sequence.preemptions += 1
         self.statistics.preemptions += 1
+        self.preempted = True
         self.waiting.appendleft(sequence)
 
     def finish(self, sequence: Sequence, reason: str, at: float) -> None:

@@ -25,6 +25,7 @@ from simulator.timeline import Scale
 
 LARGEST_BLOCK_TOKENS = 256
 MOST_RANKS = 8
+LARGEST_PORT = 65535
 
 Flavour: TypeAlias = Literal["vllm", "sglang", "trtllm", "xllm"]
 Role: TypeAlias = Literal["both", "producer", "consumer"]
@@ -63,6 +64,7 @@ class Settings:
 
     host: str
     port: int
+    engines: int
     model: str
     served_names: tuple[str, ...]
     api_key: str | None
@@ -110,6 +112,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     return Settings(
         host=flags.host,
         port=flags.port,
+        engines=_engines(flags),
         model=flags.model,
         served_names=tuple(flags.served_model_name) or (flags.model,),
         api_key=flags.api_key or None,
@@ -143,6 +146,16 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         drain_seconds=flags.drain_seconds,
         ignored_arguments=tuple(ignored),
     )
+
+
+def _engines(flags: Namespace) -> int:
+    """Return how many engines the process holds; what has a fixed port of its own can be there once only."""
+    number = int(flags.engines)
+    if number > 1 and (flags.enable_kv_cache_events or flags.kv_events_config or flags.transfer_check == "strict"):
+        raise SettingsError("--engines: several cannot share the ports of KV events or of strict hand-overs")
+    if number > 1 and flags.port and flags.port + number > LARGEST_PORT + 1:
+        raise SettingsError("--engines: there are not so many ports from --port on")
+    return number
 
 
 def _engine(flags: Namespace) -> EngineSettings:

@@ -55,6 +55,7 @@ class SteppedTimeline:
         self._scheduler.statistics.count_iteration(tokens)
 
     def _begin_step(self, begin: float) -> bool:
+        self._scheduler.preempted = False
         self._assign_running()
         while self._scheduler.admit(begin) is not None:
             pass

@@ -123,6 +123,17 @@ def test_the_last_admitted_is_preempted_when_blocks_run_out_and_is_computed_agai
     assert first.last_token_at < second.last_token_at
 
 
+def test_a_sequence_that_finds_no_blocks_waits_for_those_who_hold_them():
+    """One that computes in no time must not be sent out and let in for ever while others take their time."""
+    limits = EngineLimits(num_blocks=8, max_num_batched_tokens=70, max_model_tokens=128)
+    bench = Bench(ConstantLatency(), limits, LoraLimits(device_slots=2, swap_seconds=1))
+    slow, quick = bench.submit(draft([1] * 64, 2, adapter="a"), draft([2] * 60, 60)).sequences
+    assert (bench.engine.running, bench.engine.waiting) == (1, 1)
+    bench.clock.move(1.5)
+    assert (slow.finish_reason, quick.finish_reason) == ("length", "length")
+    assert quick.preemptions < 3
+
+
 def test_an_equal_prompt_needs_its_last_token_only():
     bench = Bench(PerTokenLatency(overhead_seconds=0.03, prefill_seconds_per_token=0.00025))
     tokens = list(range(8192))

@@ -30,7 +30,7 @@ FIELDS = (
     "kv_transfer_params", "disagg_prefill_resp", "disaggregated_params", "bootstrap_host", "bootstrap_port",
     "bootstrap_room", "query", "documents", "top_n", "dimensions", "encoding_format", "voice", "response_format",
     "tokens", "lora_name", "lora_path", "load_inplace", "pinned", "failures", "latency", "scale", "metrics", "height",
-    "modalities", "add_generation_prompt", "running", "waiting", "tools", "logprobs",
+    "modalities", "add_generation_prompt", "running", "waiting", "tools", "tool_choice", "logprobs",
 )  # fmt: skip
 VALID = {
     "model": "llama2-7b", "messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi",

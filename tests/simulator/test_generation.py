@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -142,3 +143,41 @@ async def test_a_request_id_is_echoed(shared_engine):
     async with shared_engine.session.post(shared_engine.url + COMPLETIONS, json=body, headers=headers) as reply:
         assert reply.headers["x-request-id"] == "abc"
         assert (await reply.json())["id"] == "cmpl-abc"
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "days", "unit"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+async def test_a_tool_that_the_request_insists_on_is_called(shared_engine, choice):
+    reply = await shared_engine.chat(tools=[TOOL], tool_choice=choice)
+    [call] = reply["choices"][0]["message"]["tool_calls"]
+    assert (reply["choices"][0]["finish_reason"], call["function"]["name"]) == ("tool_calls", "weather")
+    assert json.loads(call["function"]["arguments"]) == {"city": "text", "days": 1, "unit": "C"}
+    messages = [{"role": "user", "content": "hi"}]
+    events = await shared_engine.stream(CHAT, {"messages": messages, "tools": [TOOL], "tool_choice": choice})
+    deltas = [event["choices"][0]["delta"]["tool_calls"][0]["function"] for event in events[:-1]]
+    assert deltas[0]["name"] == "weather"
+    assert "".join(delta["arguments"] for delta in deltas) == call["function"]["arguments"]
+
+
+async def test_tools_without_a_demand_are_answered_with_text(shared_engine):
+    reply = await shared_engine.chat(tools=[TOOL], tool_choice="auto", max_tokens=3)
+    assert "tool_calls" not in reply["choices"][0]["message"]
+
+
+@pytest.mark.parametrize("choice", ["required", "sometimes", {"function": {"name": "other"}}, 5])
+async def test_a_tool_choice_that_is_none_of_the_tools_is_400(shared_engine, choice):
+    tools = [] if choice == "required" else [TOOL]
+    body = {"model": shared_engine.model, "messages": [{"role": "user", "content": "x"}]}
+    assert (await shared_engine.post(CHAT, {**body, "tools": tools, "tool_choice": choice}))[0] == 400

@@ -67,19 +67,24 @@ async def test_a_decode_takes_its_prefill_once(pair):
     assert (status, "once" in reply["error"]["message"]) == (400, True)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        None, {}, {"remote_block_ids": None}, {"remote_host": None}, {"remote_port": "x"}, {"remote_engine_id": 5},
-        {"remote_request_id": "unknown"}, {"remote_port": 1},
-    ],
+NOT_A_PREFILL = (
+    {"remote_block_ids": None}, {"remote_host": None}, {"remote_port": "x"}, {"remote_engine_id": 5},
+    {"remote_request_id": "unknown"}, {"remote_port": 1},
 )  # fmt: skip
-async def test_a_decode_without_its_prefill_is_an_error(pair, change):
+
+
+async def test_a_decode_without_its_prefill_is_an_error(pair):
     first, second = pair
     params = as_the_gateway_sends(await prefill(first, kv_transfer_params=PROBE))
-    more = {} if change is None else {"kv_transfer_params": {**params, **change} if change else {}}
-    status, reply = await second.post(TEXT, body(second, **more))
-    assert (status, reply["error"]["param"]) == (400, "kv_transfer_params")
+    wrong = [
+        {},
+        {"kv_transfer_params": {}},
+        *({"kv_transfer_params": {**params, **change}} for change in NOT_A_PREFILL),
+    ]
+    for more in wrong:
+        status, reply = await second.post(TEXT, body(second, **more))
+        assert (status, reply["error"]["param"]) == (400, "kv_transfer_params"), more
+    assert (await second.post(TEXT, body(second, kv_transfer_params=params)))[0] == 200
 
 
 async def test_a_lenient_decode_goes_without(shared_engine):

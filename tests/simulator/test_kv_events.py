@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgpack
@@ -107,7 +108,15 @@ async def test_each_rank_has_its_own_cache_and_publisher(start_engine, instant, 
     assert hits == [0, 32]
 
 
-async def test_an_idle_publisher_costs_nothing_and_none_is_loaded_without_events(start_engine, instant):
+async def test_a_process_with_a_subscriber_ends_in_time(start_engine, instant, tmp_socket, open_reader):
+    engine = await start_engine(*flags(tmp_socket), **instant, SIMULATOR_LINGER_SECONDS="0")
+    await open_reader(tmp_socket("events"), engine)
+    await engine.complete(list(range(320)), max_tokens=1)
+    engine.process.terminate()
+    assert await asyncio.wait_for(engine.process.wait(), 5) == 0
+
+
+async def test_without_events_zeromq_is_not_loaded(start_engine, instant):
     engine = await start_engine(**instant)
     with open(f"/proc/{engine.process.pid}/maps") as maps:  # noqa: ASYNC230, PTH123
         assert "zmq" not in maps.read()

@@ -111,7 +111,8 @@ def test_a_wrong_table_is_named(tmp_path, change):
         ["--latency-model", "roofline", "--roofline", '{"heads": 0}'], ["--block-size", "257"],
         ["--data-parallel-size", "9"], ["--text-mode", "song"], ["--output-lengths", "a:b"], ["--failures", '{"x":1}'],
         ["--prefix-caching-hash-algo", "md5"], ["--lora-modules", "a"], ["--kv-transfer-config", "[]"],
-        ["--transfer-check", "maybe"],
+        ["--transfer-check", "maybe"], ["--engines", "2", "--enable-kv-cache-events"],
+        ["--engines", "9", "--port", "65530"],
     ],
 )  # fmt: skip
 def test_unusable_settings_are_refused(arguments):

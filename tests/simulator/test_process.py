@@ -9,6 +9,8 @@ import sys
 import aiohttp
 import pytest
 
+from tests.simulator.conftest import EngineClient, listening_port
+
 CHAT = "/v1/chat/completions"
 BODY = {"model": "llama2-7b", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 12}
 
@@ -130,3 +132,16 @@ async def test_a_second_signal_ends_at_once(start_engine, instant):
 async def test_start_up_is_cheap(engine):
     assert engine.resident_kilobytes < 45_000
     assert engine.cpu_ticks <= 35
+
+
+async def test_several_engines_in_one_process_are_pods_of_their_own(start_engine, instant):
+    first = await start_engine("--engines", "3", **instant)
+    ports = [first.port, await listening_port(first.process), await listening_port(first.process)]
+    texts = []
+    for port in ports:
+        engine = EngineClient(port=port, session=first.session)
+        texts.append((await engine.chat(max_tokens=20))["choices"][0]["message"]["content"].split(" ")[0])
+        assert await engine.metric("vllm:request_success_total", finished_reason="length") == 1
+    assert texts == ["pod-a-0", "pod-a-1", "pod-a-2"]
+    first.process.terminate()
+    assert await asyncio.wait_for(first.process.wait(), 10) == 0

@@ -19,6 +19,9 @@ from simulator.statistics import Histogram, Throughput
 from simulator.step_latency import PolynomialLatency, RooflineLatency
 from tests.simulator.manual_clock import Bench, draft
 
+EXAMPLES = 150
+"""At least so many loads for each model; the profile may ask for more."""
+
 SMALL = EngineLimits(
     max_num_seqs=4, max_num_batched_tokens=40, max_waiting=6, block_tokens=4, num_blocks=24, max_model_tokens=96
 )
@@ -104,8 +107,8 @@ def assert_leaves_leave_first(bench: Bench) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_random_loads_conserve_blocks_lose_nothing_and_tell_the_truth(model):
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(actions, max_size=40), st.booleans())
+    @settings(deadline=None, max_examples=max(EXAMPLES, settings().max_examples))
+    @given(st.lists(actions, min_size=12, max_size=40), st.booleans())
     def check(plan, streamed):
         bench = Bench(MODELS[model], SMALL, LoraLimits(device_slots=2, host_slots=3, swap_seconds=0.1))
         batches = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import aiohttp
@@ -65,13 +64,6 @@ def parsed(text: str, content_type: str) -> Any:
     return text
 
 
-def error_text(name: str, body: Any) -> Any:
-    """The error in full; token counts, which depend on the vocabulary, as zeros."""
-    if not (isinstance(body, dict) and body.keys() & {"error", "detail"}):
-        return None
-    return re.sub(r"\d+", "0", json.dumps(body)) if name == "err-too-long" else body
-
-
 async def test_every_recorded_request_is_answered_in_the_recorded_form(tiny, recordings):
     assert len(recordings) == 46
     for name, recording in recordings.items():
@@ -84,8 +76,7 @@ async def test_every_recorded_request_is_answered_in_the_recorded_form(tiny, rec
             assert headers.get(header) == recorded["headers"].get(header), (name, header)
         ours, theirs = parsed(text, content_type), parsed(recorded["body"], content_type)
         assert json.dumps(shape(ours)) == json.dumps(shape(theirs)), name
-        assert error_text(name, ours) == error_text(name, theirs)
-        if not content_type:
+        if status >= 400 or not content_type:
             assert text == recorded["body"], name
 
 
