@@ -11,8 +11,14 @@ import yaml
 from pydantic import BaseModel
 
 from crds import labels
+from crds.kvcache import KVCache
+from crds.modeladapter import ModelAdapter
+from crds.modelclaim import ModelClaim
+from crds.podautoscaler import PodAutoscaler
+from crds.podset import PodSet
+from crds.raycluster import RayClusterFleet, RayClusterReplicaSet
 from crds.roleset import RoleSet
-from crds.schema import structural
+from crds.schema import Whole, structural
 from crds.stormservice import StormService
 
 Json = dict[str, Any]
@@ -28,7 +34,7 @@ class Definition:
     model: type[BaseModel]
     group: str
     plural: str
-    columns: tuple[tuple[str, str, str], ...]
+    columns: tuple[tuple[str, str, str], ...] = ()
     scale: bool = False
     short_names: tuple[str, ...] = ()
 
@@ -37,6 +43,9 @@ class Definition:
         return f"{self.plural}.{self.group}"
 
 
+PHASE = ("Phase", "string", ".status.phase")
+DESIRED = ("Desired", "integer", ".status.desiredReplicas")
+READY = ("Ready", "integer", ".status.readyReplicas")
 DEFINITIONS = (
     Definition(
         StormService, labels.ORCHESTRATION_GROUP, "stormservices", scale=True,
@@ -44,6 +53,30 @@ DEFINITIONS = (
                  ("Paused", "boolean", ".spec.paused"), AGE),
     ),
     Definition(RoleSet, labels.ORCHESTRATION_GROUP, "rolesets", columns=(("Ready", "string", READY_STATUS), AGE)),
+    Definition(
+        PodSet, labels.ORCHESTRATION_GROUP, "podsets",
+        columns=(("ReadyPods", "integer", ".status.readyPods"), ("TotalPods", "integer", ".status.totalPods"), PHASE,
+                 AGE),
+    ),
+    Definition(KVCache, labels.ORCHESTRATION_GROUP, "kvcaches"),
+    Definition(RayClusterFleet, labels.ORCHESTRATION_GROUP, "rayclusterfleets", scale=True),
+    Definition(RayClusterReplicaSet, labels.ORCHESTRATION_GROUP, "rayclusterreplicasets"),
+    Definition(
+        PodAutoscaler, labels.AUTOSCALING_GROUP, "podautoscalers",
+        columns=(("MINPODS", "integer", ".spec.minReplicas"), ("MAXPODS", "integer", ".spec.maxReplicas"),
+                 ("REPLICAS", "integer", ".status.actualScale"), ("STRATEGY", "string", ".spec.scalingStrategy"),
+                 ("AGE", "date", ".metadata.creationTimestamp")),
+    ),
+    Definition(
+        ModelAdapter, labels.MODEL_GROUP, "modeladapters",
+        columns=(PHASE, DESIRED, READY, ("Candidates", "integer", ".status.candidates"),
+                 ("Model Path", "string", ".spec.artifactURL"), AGE),
+    ),
+    Definition(
+        ModelClaim, labels.MODEL_GROUP, "modelclaims", short_names=("mc",),
+        columns=(PHASE, DESIRED, READY, ("Engine", "string", ".spec.engine"),
+                 ("Artifact", "string", ".spec.artifactURL"), AGE),
+    ),
 )  # fmt: skip
 
 
@@ -51,6 +84,7 @@ def manifest(definition: Definition) -> Json:
     """The CustomResourceDefinition as the API server takes it."""
     kind = definition.model.__name__
     names: Json = {"kind": kind, "listKind": f"{kind}List", "plural": definition.plural, "singular": kind.lower()}
+    names["categories"] = [labels.CATEGORY]
     if definition.short_names:
         names["shortNames"] = list(definition.short_names)
     return {
@@ -78,11 +112,12 @@ def _version(definition: Definition) -> Json:
             "statusReplicasPath": ".status.replicas",
             "labelSelectorPath": ".status.scalingTargetSelector",
         }
+    columns = [{"name": n, "type": t, "jsonPath": p} for n, t, p in definition.columns]
     return {
         "name": labels.VERSION,
         "served": True,
         "storage": True,
-        "additionalPrinterColumns": [{"name": n, "type": t, "jsonPath": p} for n, t, p in definition.columns],
+        **({"additionalPrinterColumns": columns} if columns else {}),
         "schema": {"openAPIV3Schema": schema},
         "subresources": subresources,
     }
@@ -93,6 +128,11 @@ class _Plain(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's signature)
         return True
+
+
+_Plain.add_representer(
+    Whole, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", dict(data), flow_style=True)
+)
 
 
 def render(definition: Definition) -> str:

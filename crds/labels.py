@@ -13,6 +13,7 @@ AUTOSCALING_GROUP: Final = "autoscaling.aibrix.ai"
 MODEL_GROUP: Final = "model.aibrix.ai"
 VERSION: Final = "v1alpha1"
 ORCHESTRATION_API: Final = f"{ORCHESTRATION_GROUP}/{VERSION}"
+CATEGORY: Final = "aibrix"
 FIELD_MANAGER: Final = "brixflow"
 SYSTEM_NAMESPACE: Final = "aibrix-system"
 

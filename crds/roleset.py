@@ -13,8 +13,9 @@ from crds.fields import (
     Int32,
     Int64,
     IntOrString,
-    Opaque,
+    NodeSelector,
     PodTemplate,
+    Quantity,
     RoleStatus,
     Schema,
 )
@@ -26,7 +27,7 @@ class DisruptionTolerance(Schema):
 
 class CoschedulingStrategy(Schema):
     min_member: Annotated[Int32 | None, Field(ge=1)] = None
-    min_resources: dict[str, IntOrString] | None = None
+    min_resources: dict[str, Quantity] | None = None
     schedule_timeout_seconds: Int32 | None = None
 
 
@@ -35,7 +36,34 @@ class VolcanoStrategy(Schema):
     min_task_member: dict[str, Int32] | None = None
     queue: str | None = None
     priority_class_name: str | None = None
-    min_resources: dict[str, IntOrString] | None = None
+    min_resources: dict[str, Quantity] | None = None
+
+
+class PodGroupTerm(Schema):
+    topology_key: str
+
+
+class PodGroupSortRule(Schema):
+    resource: str
+    order: str
+    dimension: str | None = None
+
+
+class PodGroupAffinity(Schema):
+    required: list[PodGroupTerm] | None = None
+    preferred: list[PodGroupTerm] | None = None
+    sort_rules: list[PodGroupSortRule] | None = None
+    node_selector: NodeSelector | None = None
+
+
+class PodGroupAntiAffinity(Schema):
+    required: list[PodGroupTerm] | None = None
+    preferred: list[PodGroupTerm] | None = None
+
+
+class GodelAffinity(Schema):
+    pod_group_affinity: PodGroupAffinity | None = None
+    pod_group_anti_affinity: PodGroupAntiAffinity | None = None
 
 
 class GodelStrategy(Schema):
@@ -43,7 +71,7 @@ class GodelStrategy(Schema):
     priority_class_name: str | None = None
     schedule_timeout_seconds: Int32 | None = None
     application: str | None = None
-    affinity: Opaque | None = None
+    affinity: GodelAffinity | None = None
 
 
 class SchedulingStrategy(Schema):
@@ -72,7 +100,7 @@ class RoleSpec(Schema):
     name: Annotated[str, Field(max_length=63, pattern=ROLE_NAME_PATTERN)]
     replicas: Int32 = 1
     upgrade_order: Annotated[Int32 | None, Field(ge=1)] = None
-    pod_group_size: Annotated[Int32 | None, Field(ge=1, le=100)] = None
+    pod_group_size: Annotated[Int32, Field(ge=1, le=100)] = 1
     update_strategy: RoleUpdateStrategy | None = None
     stateful: bool = False
     template: PodTemplate | None = None
