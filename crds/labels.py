@@ -28,6 +28,15 @@ MODEL_KV_EVENTS: Final = "model.aibrix.ai/kv-events-enabled"
 MODEL_LORA_ID: Final = "model.aibrix.ai/lora-id"
 SIDECAR_INJECTION: Final = "model.aibrix.ai/sidecar-injection"
 SIDECAR_IMAGE: Final = "model.aibrix.ai/sidecar-runtime-image"
+MODEL_MIN_REPLICAS: Final = "model.aibrix.ai/min_replicas"
+MODEL_SERVICE_NAME: Final = "model.aibrix.ai/service-name"
+MODEL_CUSTOM_PATHS: Final = "model.aibrix.ai/model-router-custom-paths"
+MODEL_BOOTSTRAP_PORT: Final = "model.aibrix.ai/sglang-bootstrap-port"
+ADAPTER_ENABLED: Final = "adapter.model.aibrix.ai/enabled"
+ADAPTER_NAME: Final = "adapter.model.aibrix.ai/name"
+POOL_NAME: Final = "pool.aibrix.ai/name"
+POOL_ENABLED: Final = "pool.aibrix.ai/enabled"
+POOL_POLICY: Final = "pool.aibrix.ai/policy"
 DEFAULT_MODEL_PORT: Final = 8000
 
 # StormService, RoleSet and their pods.
@@ -60,6 +69,15 @@ def role_revision_name_annotation(role: str) -> str:
     return f"{ROLE_REVISION_NAME}.{role}"
 
 
+# KVCache.
+KVCACHE_BACKEND: Final = "kvcache.orchestration.aibrix.ai/backend"
+KVCACHE_MODE: Final = "kvcache.orchestration.aibrix.ai/mode"
+KVCACHE_NAME: Final = "kvcache.orchestration.aibrix.ai/name"
+KVCACHE_ROLE: Final = "kvcache.orchestration.aibrix.ai/role"
+
+# RayClusterFleet.
+RAYCLUSTER_FLEET_NAME: Final = "orchestration.aibrix.ai/raycluster-fleet-name"
+
 # Environment of every engine container.
 ENV_STORM_SERVICE_NAME: Final = "STORM_SERVICE_NAME"
 ENV_ROLESET_NAME: Final = "ROLESET_NAME"
@@ -67,11 +85,16 @@ ENV_ROLESET_INDEX: Final = "ROLESET_INDEX"
 ENV_ROLE_NAME: Final = "ROLE_NAME"
 ENV_ROLE_TEMPLATE_HASH: Final = "ROLE_TEMPLATE_HASH"
 ENV_ROLE_REPLICA_INDEX: Final = "ROLE_REPLICA_INDEX"
+ENV_PODSET_NAME: Final = "PODSET_NAME"
+ENV_POD_GROUP_INDEX: Final = "POD_GROUP_INDEX"
+ENV_POD_GROUP_SIZE: Final = "POD_GROUP_SIZE"
 
 # Finalizers.
 STORM_SERVICE_FINALIZER: Final = "orchestration.aibrix.ai/stormservice-finalizer"
 ROLESET_FINALIZER: Final = "orchestration.aibrix.ai/roleset-finalizer"
 PODSET_FINALIZER: Final = "orchestration.aibrix.ai/podset-finalizer"
+ADAPTER_FINALIZER: Final = "adapter.model.aibrix.ai/finalizer"
+MODEL_CLAIM_FINALIZER: Final = "model.aibrix.ai/modelclaim-finalizer"
 
 # Condition types and reasons of the orchestration kinds.
 READY: Final = "Ready"
