@@ -1,19 +1,22 @@
-"""Writes the CustomResourceDefinitions under `deploy/crds` from the models; `--check` says whether they are current."""
+"""Writes what follows from the models and rules under `deploy/`; `--check` says whether the files are current.
+
+`deploy/crds` gets the definitions, `deploy/base` the webhooks' configurations and the roles for people.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from crds import labels
+from crds.definition import Definition
 from crds.kvcache import KVCache
 from crds.modeladapter import ModelAdapter
 from crds.modelclaim import ModelClaim
+from crds.objects import roles, webhook_configurations
 from crds.podautoscaler import PodAutoscaler
 from crds.podset import PodSet
 from crds.raycluster import RayClusterFleet, RayClusterReplicaSet
@@ -22,25 +25,10 @@ from crds.schema import Whole, structural
 from crds.stormservice import StormService
 
 Json = dict[str, Any]
-FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "crds"
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+FOLDER = DEPLOY / "crds"
 READY_STATUS = f".status.conditions[?(@.type=='{labels.READY}')].status"
 AGE = ("Age", "date", ".metadata.creationTimestamp")
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """One kind: its model, printer columns as (name, type, path), and whether it has a scale subresource."""
-
-    model: type[BaseModel]
-    group: str
-    plural: str
-    columns: tuple[tuple[str, str, str], ...] = ()
-    scale: bool = False
-    short_names: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.plural}.{self.group}"
 
 
 PHASE = ("Phase", "string", ".status.phase")
@@ -144,7 +132,15 @@ def files() -> dict[Path, str]:
     found = {FOLDER / f"{d.group}_{d.plural}.yaml": render(d) for d in DEFINITIONS}
     listing = {"resources": sorted(path.name for path in found)}
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"} | listing
-    return found | {FOLDER / "kustomization.yaml": yaml.dump(kustomization, Dumper=_Plain, sort_keys=False)}
+    return found | {
+        FOLDER / "kustomization.yaml": _text([kustomization]),
+        DEPLOY / "base" / "webhooks.yaml": _text(webhook_configurations()),
+        DEPLOY / "base" / "roles.yaml": _text(roles(DEFINITIONS)),
+    }
+
+
+def _text(documents: list[Json]) -> str:
+    return yaml.dump_all(documents, Dumper=_Plain, sort_keys=False, width=120)
 
 
 def stale() -> list[str]:

@@ -18,7 +18,9 @@ def role(**fields: Any) -> Json:
     return {"name": "worker", "template": POD} | fields
 
 
-def storm(*roles: Json, name: str = "t", annotations: Json | None = None, template: Json | None = None, **spec: Any) -> Json:
+def storm(
+    *roles: Json, name: str = "t", annotations: Json | None = None, template: Json | None = None, **spec: Any
+) -> Json:
     made = template or {"metadata": {"labels": {"app": "t"}}, "spec": {"roles": list(roles) or [role()]}}
     whole = {"selector": {"matchLabels": {"app": "t"}}, "template": made} | spec
     return obj("orchestration.aibrix.ai", "StormService", whole, name, annotations=annotations or {})
@@ -37,7 +39,10 @@ def kvcache(annotations: Json | None = None, **spec: Any) -> Json:
 
 
 def ray(kind: str, **spec: Any) -> Json:
-    template = {"metadata": {"labels": {"app": "t"}}, "spec": {"headGroupSpec": {"rayStartParams": {}, "template": POD}}}
+    template = {
+        "metadata": {"labels": {"app": "t"}},
+        "spec": {"headGroupSpec": {"rayStartParams": {}, "template": POD}},
+    }
     whole = {"selector": {"matchLabels": {"app": "t"}}, "template": template}
     return obj("orchestration.aibrix.ai", kind, whole | spec)
 
