@@ -88,7 +88,7 @@ class FleetStrategy(Schema):
 
 
 class RayClusterFleetSpec(Schema):
-    replicas: Int32 = 1
+    replicas: Annotated[Int32, Field(ge=0)] = 1
     selector: LabelSelector
     template: RayClusterTemplate
     strategy: FleetStrategy | None = None

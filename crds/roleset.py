@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from crds.fields import (
     LABEL_KEY_PATTERN,
@@ -83,6 +83,12 @@ class SchedulingStrategy(Schema):
     coscheduling_scheduling_strategy: CoschedulingStrategy | None = None
     volcano_scheduling_strategy: VolcanoStrategy | None = None
 
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) > 1:
+            raise ValueError(f"at most one gang scheduler, not {', '.join(sorted(self.model_fields_set))}")
+        return self
+
 
 class TopologyPolicy(Schema):
     scope: Literal["StormService", "RoleSet", "Role"]
@@ -108,9 +114,17 @@ class RoleSpec(Schema):
     scheduling_strategy: SchedulingStrategy | None = None
 
 
+def _names_differ(roles: list[RoleSpec] | None) -> list[RoleSpec] | None:
+    names = [role.name for role in roles or ()]
+    if len(set(names)) < len(names):
+        raise ValueError("two roles have the same name")
+    return roles
+
+
 class RoleSetSpec(Schema):
     roles: Annotated[
         list[RoleSpec] | None,
+        AfterValidator(_names_differ),
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
     ] = None
     update_strategy: Literal["Parallel", "Sequential", "Interleave"] = "Sequential"

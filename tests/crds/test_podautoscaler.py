@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crds.objects import CPU_SOURCE, POD_SOURCE, schedule, scaler
+from tests.crds.objects import CPU_SOURCE, POD_SOURCE, scaler, schedule
 
 EXTERNAL = {"metricSourceType": "external", "targetMetric": "queue", "targetValue": "40"}
 ENDPOINT = {"endpoint": "h:80", "protocolType": "http", "path": "/metrics"}
