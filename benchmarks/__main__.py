@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.figure import Figure, machine
 
-SUITES = ("kernel", "planner", "gateway", "creation", "node_start", "resident")
+SUITES = ("kernel", "planner", "admission", "gateway", "creation", "node_start", "resident")
 
 
 def measure(console: Console, names: list[str]) -> dict[str, list[Figure]]:

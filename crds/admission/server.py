@@ -46,6 +46,14 @@ class AdmissionServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, ssl_context=self._tls, reuse_address=True).start()
 
+    @property
+    def port(self) -> int:
+        """The port that is listened on: asked for as 0, the system chooses one."""
+        if self._runner is None or not self._runner.addresses:
+            raise RuntimeError("the server is not started")
+        port: int = self._runner.addresses[0][1]
+        return port
+
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
