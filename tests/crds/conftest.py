@@ -63,14 +63,9 @@ class Webhooks:
 
 
 @pytest.fixture(scope="session")
-def api(control_plane, tmp_path_factory) -> Api:
-    return Api(control_plane.kubeconfig, tmp_path_factory.mktemp("api"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def namespace(control_plane) -> Iterator[None]:
+def api(control_plane, tmp_path_factory) -> Iterator[Api]:
     control_plane.kubectl("create", "namespace", NAMESPACE)
-    yield
+    yield Api(control_plane.kubeconfig, tmp_path_factory.mktemp("api"))
     control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
