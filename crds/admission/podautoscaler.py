@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from crds import schedules
+from crds import labels, schedules
 from crds.admission.faults import Fault, forbidden, invalid, not_supported, required
 from crds.admission.values import annotations_of, items, mapping, mappings, number, text
 from crds.podautoscaler import (
@@ -21,17 +21,11 @@ Json = dict[str, Any]
 STRATEGIES = ("HPA", "KPA", "APA")
 SOURCE_TYPES = ("pod", "resource", "custom", "external", "domain")
 RESOURCES = ("cpu", "memory")
-ANNOTATION_PREFIX = "autoscaling.aibrix.ai/"
 NUMBER_ANNOTATIONS = (
-    "max-scale-up-rate", "max-scale-down-rate", "scale-up-tolerance", "scale-down-tolerance", "panic-threshold",
+    labels.MAX_SCALE_UP_RATE, labels.MAX_SCALE_DOWN_RATE, labels.SCALE_UP_TOLERANCE, labels.SCALE_DOWN_TOLERANCE,
+    labels.PANIC_THRESHOLD,
 )  # fmt: skip
-DURATION_ANNOTATIONS = ("scale-up-cooldown-window", "scale-down-cooldown-window")
-LEGACY_ANNOTATIONS = {
-    "autoscaling.aibrix.ai/up-fluctuation-tolerance": "autoscaling.aibrix.ai/scale-up-tolerance",
-    "autoscaling.aibrix.ai/down-fluctuation-tolerance": "autoscaling.aibrix.ai/scale-down-tolerance",
-    "kpa.autoscaling.aibrix.ai/scale-down-delay": "autoscaling.aibrix.ai/scale-down-cooldown-window",
-    "apa.autoscaling.aibrix.ai/window": "spec.observeWindowSeconds",
-}
+DURATION_ANNOTATIONS = (labels.SCALE_UP_COOL_DOWN, labels.SCALE_DOWN_COOL_DOWN)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _HEX = re.compile(r"[+-]?0[xX]_?[0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?\d+\Z", re.ASCII)
 _DURATION = re.compile(r"[+-]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)\Z", re.ASCII)
@@ -49,15 +43,15 @@ def faults(obj: Json) -> Iterator[Fault]:
 
 def warnings(obj: Json) -> Iterator[str]:
     found, spec = annotations_of(obj), mapping(obj, "spec")
-    for key, instead in LEGACY_ANNOTATIONS.items():
+    for key, instead in labels.LEGACY_SCALING.items():
         if key in found:
             yield f"annotation {key} is deprecated: use {instead}"
-    for name in NUMBER_ANNOTATIONS:
-        if (value := found.get(ANNOTATION_PREFIX + name)) is not None and parse_number(text(value)) is None:
-            yield f"annotation {ANNOTATION_PREFIX}{name} is ignored: {text(value)!r} is not a number"
-    for name in DURATION_ANNOTATIONS:
-        if (value := found.get(ANNOTATION_PREFIX + name)) is not None and not _DURATION.match(text(value)):
-            yield f"annotation {ANNOTATION_PREFIX}{name} is ignored: {text(value)!r} is not a duration such as 90s"
+    for key in NUMBER_ANNOTATIONS:
+        if (value := found.get(key)) is not None and parse_number(text(value)) is None:
+            yield f"annotation {key} is ignored: {text(value)!r} is not a number"
+    for key in DURATION_ANNOTATIONS:
+        if (value := found.get(key)) is not None and not _DURATION.match(text(value)):
+            yield f"annotation {key} is ignored: {text(value)!r} is not a duration such as 90s"
     for place, source in mappings(spec.get("metricsSources")):
         if source.get("metricSourceType") == "domain":
             yield f'spec.metricsSources[{place}].metricSourceType: "domain" is deprecated: use "external"'
