@@ -12,11 +12,8 @@ from local.webhooks import endpoint_slice, publish_webhook_endpoint
 def test_the_services_endpoint_is_the_operators_port_on_the_bridge(control_plane):
     settings = dataclasses.replace(control_plane.settings, operator_webhook_port=1234)
     publish_webhook_endpoint(settings, "198.18.1.1")
-    found = json.loads(
-        control_plane.kubectl(
-            "get", "endpointslice", "aibrix-webhook-service-local", "-n", "aibrix-system", "-o", "json"
-        )
-    )
+    slice_of = ("endpointslice", "aibrix-webhook-service-local", "-n", "aibrix-system")
+    found = json.loads(control_plane.kubectl("get", *slice_of, "-o", "json"))
     assert found["endpoints"][0]["addresses"] == ["198.18.1.1"]
     assert found["ports"] == [{"name": "webhook", "port": 1234, "protocol": "TCP"}]
     made = endpoint_slice(settings.bridge_address, settings)
