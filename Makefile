@@ -19,7 +19,7 @@ test: $(STAMP) ## every test, on the real parts
 
 soak: $(STAMP) ## the long ones: the operator killed at every step of a rollout, properties with new examples
 	@BRIXFLOW_HYPOTHESIS=search $(BIN)/python -m pytest -m slow
-	@BRIXFLOW_HYPOTHESIS=search $(BIN)/python -m pytest tests/csrc tests/planning tests/simulator
+	@SIMULATOR_FUZZ_REQUESTS=20000 BRIXFLOW_HYPOTHESIS=search $(BIN)/python -m pytest tests/csrc tests/planning tests/simulator
 
 check: $(STAMP) ## lint, types, import contracts, generated files, C and Go warnings
 	@$(BIN)/ruff check .

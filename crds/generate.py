@@ -1,42 +1,39 @@
-"""Writes the CustomResourceDefinitions under `deploy/crds` from the models; `--check` says whether they are current."""
+"""Writes what follows from the models and rules under `deploy/`; `--check` says whether the files are current.
+
+`deploy/crds` gets the definitions, `deploy/base` the webhooks' configurations and the roles for people.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from crds import labels
+from crds.definition import Definition
+from crds.kvcache import KVCache
+from crds.modeladapter import ModelAdapter
+from crds.modelclaim import ModelClaim
+from crds.objects import roles, webhook_configurations
+from crds.podautoscaler import PodAutoscaler
+from crds.podset import PodSet
+from crds.raycluster import RayClusterFleet, RayClusterReplicaSet
 from crds.roleset import RoleSet
-from crds.schema import structural
+from crds.schema import Whole, structural
 from crds.stormservice import StormService
 
 Json = dict[str, Any]
-FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "crds"
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+FOLDER = DEPLOY / "crds"
 READY_STATUS = f".status.conditions[?(@.type=='{labels.READY}')].status"
 AGE = ("Age", "date", ".metadata.creationTimestamp")
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """One kind: its model, printer columns as (name, type, path), and whether it has a scale subresource."""
-
-    model: type[BaseModel]
-    group: str
-    plural: str
-    columns: tuple[tuple[str, str, str], ...]
-    scale: bool = False
-    short_names: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.plural}.{self.group}"
-
-
+PHASE = ("Phase", "string", ".status.phase")
+DESIRED = ("Desired", "integer", ".status.desiredReplicas")
+READY = ("Ready", "integer", ".status.readyReplicas")
 DEFINITIONS = (
     Definition(
         StormService, labels.ORCHESTRATION_GROUP, "stormservices", scale=True,
@@ -44,6 +41,30 @@ DEFINITIONS = (
                  ("Paused", "boolean", ".spec.paused"), AGE),
     ),
     Definition(RoleSet, labels.ORCHESTRATION_GROUP, "rolesets", columns=(("Ready", "string", READY_STATUS), AGE)),
+    Definition(
+        PodSet, labels.ORCHESTRATION_GROUP, "podsets",
+        columns=(("ReadyPods", "integer", ".status.readyPods"), ("TotalPods", "integer", ".status.totalPods"), PHASE,
+                 AGE),
+    ),
+    Definition(KVCache, labels.ORCHESTRATION_GROUP, "kvcaches"),
+    Definition(RayClusterFleet, labels.ORCHESTRATION_GROUP, "rayclusterfleets", scale=True),
+    Definition(RayClusterReplicaSet, labels.ORCHESTRATION_GROUP, "rayclusterreplicasets"),
+    Definition(
+        PodAutoscaler, labels.AUTOSCALING_GROUP, "podautoscalers",
+        columns=(("MINPODS", "integer", ".spec.minReplicas"), ("MAXPODS", "integer", ".spec.maxReplicas"),
+                 ("REPLICAS", "integer", ".status.actualScale"), ("STRATEGY", "string", ".spec.scalingStrategy"),
+                 ("AGE", "date", ".metadata.creationTimestamp")),
+    ),
+    Definition(
+        ModelAdapter, labels.MODEL_GROUP, "modeladapters",
+        columns=(PHASE, DESIRED, READY, ("Candidates", "integer", ".status.candidates"),
+                 ("Model Path", "string", ".spec.artifactURL"), AGE),
+    ),
+    Definition(
+        ModelClaim, labels.MODEL_GROUP, "modelclaims", short_names=("mc",),
+        columns=(PHASE, DESIRED, READY, ("Engine", "string", ".spec.engine"),
+                 ("Artifact", "string", ".spec.artifactURL"), AGE),
+    ),
 )  # fmt: skip
 
 
@@ -51,6 +72,7 @@ def manifest(definition: Definition) -> Json:
     """The CustomResourceDefinition as the API server takes it."""
     kind = definition.model.__name__
     names: Json = {"kind": kind, "listKind": f"{kind}List", "plural": definition.plural, "singular": kind.lower()}
+    names["categories"] = [labels.CATEGORY]
     if definition.short_names:
         names["shortNames"] = list(definition.short_names)
     return {
@@ -78,11 +100,12 @@ def _version(definition: Definition) -> Json:
             "statusReplicasPath": ".status.replicas",
             "labelSelectorPath": ".status.scalingTargetSelector",
         }
+    columns = [{"name": n, "type": t, "jsonPath": p} for n, t, p in definition.columns]
     return {
         "name": labels.VERSION,
         "served": True,
         "storage": True,
-        "additionalPrinterColumns": [{"name": n, "type": t, "jsonPath": p} for n, t, p in definition.columns],
+        **({"additionalPrinterColumns": columns} if columns else {}),
         "schema": {"openAPIV3Schema": schema},
         "subresources": subresources,
     }
@@ -95,6 +118,11 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
+_Plain.add_representer(
+    Whole, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", dict(data), flow_style=True)
+)
+
+
 def render(definition: Definition) -> str:
     return yaml.dump(manifest(definition), Dumper=_Plain, sort_keys=False, width=120)
 
@@ -104,7 +132,15 @@ def files() -> dict[Path, str]:
     found = {FOLDER / f"{d.group}_{d.plural}.yaml": render(d) for d in DEFINITIONS}
     listing = {"resources": sorted(path.name for path in found)}
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"} | listing
-    return found | {FOLDER / "kustomization.yaml": yaml.dump(kustomization, Dumper=_Plain, sort_keys=False)}
+    return found | {
+        FOLDER / "kustomization.yaml": _text([kustomization]),
+        DEPLOY / "base" / "webhooks.yaml": _text(webhook_configurations()),
+        DEPLOY / "base" / "roles.yaml": _text(roles(DEFINITIONS)),
+    }
+
+
+def _text(documents: list[Json]) -> str:
+    return yaml.dump_all(documents, Dumper=_Plain, sort_keys=False, width=120)
 
 
 def stale() -> list[str]:

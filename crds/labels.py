@@ -13,6 +13,7 @@ AUTOSCALING_GROUP: Final = "autoscaling.aibrix.ai"
 MODEL_GROUP: Final = "model.aibrix.ai"
 VERSION: Final = "v1alpha1"
 ORCHESTRATION_API: Final = f"{ORCHESTRATION_GROUP}/{VERSION}"
+CATEGORY: Final = "aibrix"
 FIELD_MANAGER: Final = "brixflow"
 SYSTEM_NAMESPACE: Final = "aibrix-system"
 
@@ -27,6 +28,15 @@ MODEL_KV_EVENTS: Final = "model.aibrix.ai/kv-events-enabled"
 MODEL_LORA_ID: Final = "model.aibrix.ai/lora-id"
 SIDECAR_INJECTION: Final = "model.aibrix.ai/sidecar-injection"
 SIDECAR_IMAGE: Final = "model.aibrix.ai/sidecar-runtime-image"
+MODEL_MIN_REPLICAS: Final = "model.aibrix.ai/min_replicas"
+MODEL_SERVICE_NAME: Final = "model.aibrix.ai/service-name"
+MODEL_CUSTOM_PATHS: Final = "model.aibrix.ai/model-router-custom-paths"
+MODEL_BOOTSTRAP_PORT: Final = "model.aibrix.ai/sglang-bootstrap-port"
+ADAPTER_ENABLED: Final = "adapter.model.aibrix.ai/enabled"
+ADAPTER_NAME: Final = "adapter.model.aibrix.ai/name"
+POOL_NAME: Final = "pool.aibrix.ai/name"
+POOL_ENABLED: Final = "pool.aibrix.ai/enabled"
+POOL_POLICY: Final = "pool.aibrix.ai/policy"
 DEFAULT_MODEL_PORT: Final = 8000
 
 # StormService, RoleSet and their pods.
@@ -59,6 +69,66 @@ def role_revision_name_annotation(role: str) -> str:
     return f"{ROLE_REVISION_NAME}.{role}"
 
 
+# KVCache.
+KVCACHE_BACKEND: Final = "kvcache.orchestration.aibrix.ai/backend"
+KVCACHE_MODE: Final = "kvcache.orchestration.aibrix.ai/mode"
+KVCACHE_NAME: Final = "kvcache.orchestration.aibrix.ai/name"
+KVCACHE_ROLE: Final = "kvcache.orchestration.aibrix.ai/role"
+KVCACHE_ETCD_INDEX: Final = "kvcache.orchestration.aibrix.ai/etcd-index"
+KVCACHE_GPU_TYPE: Final = "kvcache.orchestration.aibrix.ai/node-affinity-gpu-type"
+KVCACHE_GPU_KEY: Final = "kvcache.orchestration.aibrix.ai/node-affinity-key"
+KVCACHE_WORKLOAD: Final = "kvcache.orchestration.aibrix.ai/pod-affinity-workload"
+KVCACHE_ANTI_AFFINITY: Final = "kvcache.orchestration.aibrix.ai/pod-anti-affinity"
+_HPKV: Final = "hpkv.kvcache.orchestration.aibrix.ai"
+HPKV_RDMA_PORT: Final = f"{_HPKV}/rdma-port"
+HPKV_ADMIN_PORT: Final = f"{_HPKV}/admin-port"
+HPKV_BLOCK_SIZE_BYTES: Final = f"{_HPKV}/block-size-bytes"
+HPKV_BLOCK_COUNT: Final = f"{_HPKV}/block-count"
+HPKV_TOTAL_SLOTS: Final = f"{_HPKV}/total-slots"
+HPKV_VIRTUAL_NODES: Final = f"{_HPKV}/virtual-node-count"
+INFINISTORE_LINK_TYPE: Final = "infinistore.kvcache.orchestration.aibrix.ai/link-type"
+INFINISTORE_GID_INDEX: Final = "infinistore.kvcache.orchestration.aibrix.ai/hint-gid-index"
+
+# PodAutoscaler.
+_SCALING: Final = "autoscaling.aibrix.ai"
+MAX_SCALE_UP_RATE: Final = f"{_SCALING}/max-scale-up-rate"
+MAX_SCALE_DOWN_RATE: Final = f"{_SCALING}/max-scale-down-rate"
+SCALE_UP_TOLERANCE: Final = f"{_SCALING}/scale-up-tolerance"
+SCALE_DOWN_TOLERANCE: Final = f"{_SCALING}/scale-down-tolerance"
+PANIC_THRESHOLD: Final = f"{_SCALING}/panic-threshold"
+SCALE_UP_COOL_DOWN: Final = f"{_SCALING}/scale-up-cooldown-window"
+SCALE_DOWN_COOL_DOWN: Final = f"{_SCALING}/scale-down-cooldown-window"
+SCALE_TO_ZERO: Final = f"{_SCALING}/scale-to-zero"
+STORM_SERVICE_MODE: Final = f"{_SCALING}/storm-service-mode"
+LEGACY_SCALING: Final = {
+    f"{_SCALING}/up-fluctuation-tolerance": SCALE_UP_TOLERANCE,
+    f"{_SCALING}/down-fluctuation-tolerance": SCALE_DOWN_TOLERANCE,
+    f"kpa.{_SCALING}/scale-down-delay": SCALE_DOWN_COOL_DOWN,
+    f"apa.{_SCALING}/window": "spec.observeWindowSeconds",
+}
+"""Names of older manifests, each with what says the same today."""
+
+# RayClusterFleet.
+RAYCLUSTER_FLEET_NAME: Final = "orchestration.aibrix.ai/raycluster-fleet-name"
+RAY_NODE_TYPE: Final = "ray.io/node-type"
+POD_TEMPLATE_HASH: Final = "pod-template-hash"
+FLEET_REVISION: Final = "deployment.kubernetes.io/revision"
+FLEET_REVISION_HISTORY: Final = "deployment.kubernetes.io/revision-history"
+FLEET_DESIRED_REPLICAS: Final = "deployment.kubernetes.io/desired-replicas"
+FLEET_MAX_REPLICAS: Final = "deployment.kubernetes.io/max-replicas"
+FLEET_ROLLBACK_TO: Final = "deprecated.deployment.rollback.to"
+
+# Co-scheduling: which PodGroup a pod belongs to.
+COSCHEDULING_GROUP: Final = "scheduling.x-k8s.io/pod-group"
+GODEL_GROUP: Final = "godel.bytedance.com/pod-group-name"
+VOLCANO_GROUP: Final = "scheduling.k8s.io/group-name"
+
+# In-place updates of pods.
+IN_PLACE_TARGET_HASH: Final = f"{_PREFIX}/in-place-update-target-hash"
+IN_PLACE_STATE: Final = f"{_PREFIX}/in-place-update-state"
+IN_PLACE_PENDING_REASON: Final = f"{_PREFIX}/in-place-update-pending-reason"
+IN_PLACE_READY: Final = f"{_PREFIX}/in-place-update-ready"
+
 # Environment of every engine container.
 ENV_STORM_SERVICE_NAME: Final = "STORM_SERVICE_NAME"
 ENV_ROLESET_NAME: Final = "ROLESET_NAME"
@@ -66,11 +136,16 @@ ENV_ROLESET_INDEX: Final = "ROLESET_INDEX"
 ENV_ROLE_NAME: Final = "ROLE_NAME"
 ENV_ROLE_TEMPLATE_HASH: Final = "ROLE_TEMPLATE_HASH"
 ENV_ROLE_REPLICA_INDEX: Final = "ROLE_REPLICA_INDEX"
+ENV_PODSET_NAME: Final = "PODSET_NAME"
+ENV_POD_GROUP_INDEX: Final = "POD_GROUP_INDEX"
+ENV_POD_GROUP_SIZE: Final = "POD_GROUP_SIZE"
 
 # Finalizers.
 STORM_SERVICE_FINALIZER: Final = "orchestration.aibrix.ai/stormservice-finalizer"
 ROLESET_FINALIZER: Final = "orchestration.aibrix.ai/roleset-finalizer"
 PODSET_FINALIZER: Final = "orchestration.aibrix.ai/podset-finalizer"
+ADAPTER_FINALIZER: Final = "adapter.model.aibrix.ai/finalizer"
+MODEL_CLAIM_FINALIZER: Final = "model.aibrix.ai/modelclaim-finalizer"
 
 # Condition types and reasons of the orchestration kinds.
 READY: Final = "Ready"
@@ -79,6 +154,39 @@ REPLICA_FAILURE: Final = "ReplicaFailure"
 REASON_READY: Final = "Ready"
 REASON_PROCESSING: Final = "Processing"
 REASON_FAILURE: Final = "Failure"
+
+# Condition types of the other kinds.
+VALID_SPEC: Final = "ValidSpec"
+SCALING_ACTIVE: Final = "ScalingActive"
+ABLE_TO_SCALE: Final = "AbleToScale"
+MULTI_AUTOSCALER_CONFLICT: Final = "MultiPodAutoscalerConflict"
+INITIALIZED: Final = "Initialized"
+SCHEDULED: Final = "Scheduled"
+BOUND: Final = "Bound"
+RESOURCE_CREATED: Final = "ResourceCreated"
+LOADED: Final = "Loaded"
+AVAILABLE: Final = "Available"
+
+# Reasons of the other kinds.
+REASON_AS_EXPECTED: Final = "AsExpected"
+REASON_RECONCILING_SCALE_DIFF: Final = "ReconcilingScaleDiff"
+REASON_STABLE: Final = "Stable"
+REASON_INVALID_STRATEGY: Final = "InvalidScalingStrategy"
+REASON_INVALID_BOUNDS: Final = "InvalidBounds"
+REASON_MISSING_TARGET: Final = "MissingScaleTargetRef"
+REASON_METRICS_CONFIG: Final = "MetricsConfigError"
+REASON_INVALID_SPEC: Final = "InvalidSpec"
+REASON_CONFIGURED: Final = "Configured"
+REASON_SUCCEEDED_GET_SCALE: Final = "SucceededGetScale"
+REASON_FAILED_GET_SCALE: Final = "FailedGetScale"
+REASON_FAILED_UPDATE_SCALE: Final = "FailedUpdateScale"
+REASON_INVALID_ENGINE_CONFIG: Final = "InvalidEngineConfig"
+REASON_NO_MATCHING_PODS: Final = "NoMatchingPods"
+REASON_ADAPTER_AVAILABLE: Final = "ModelAdapterAvailable"
+REASON_ADAPTER_LOADING_ERROR: Final = "ModelAdapterLoadingError"
+REASON_ADAPTER_PENDING: Final = "ModelAdapterPending"
+REASON_SERVICE_CREATE_ERROR: Final = "ServiceCreateError"
+REASON_ENDPOINT_SLICE_CREATE_ERROR: Final = "EndpointSliceCreateError"
 
 # Event reasons.
 EVENT_SERVICE_SYNCED: Final = "HeadlessServiceSynced"

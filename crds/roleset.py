@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from crds.fields import (
     LABEL_KEY_PATTERN,
@@ -13,8 +13,9 @@ from crds.fields import (
     Int32,
     Int64,
     IntOrString,
-    Opaque,
+    NodeSelector,
     PodTemplate,
+    Quantity,
     RoleStatus,
     Schema,
 )
@@ -26,7 +27,7 @@ class DisruptionTolerance(Schema):
 
 class CoschedulingStrategy(Schema):
     min_member: Annotated[Int32 | None, Field(ge=1)] = None
-    min_resources: dict[str, IntOrString] | None = None
+    min_resources: dict[str, Quantity] | None = None
     schedule_timeout_seconds: Int32 | None = None
 
 
@@ -35,7 +36,34 @@ class VolcanoStrategy(Schema):
     min_task_member: dict[str, Int32] | None = None
     queue: str | None = None
     priority_class_name: str | None = None
-    min_resources: dict[str, IntOrString] | None = None
+    min_resources: dict[str, Quantity] | None = None
+
+
+class PodGroupTerm(Schema):
+    topology_key: str
+
+
+class PodGroupSortRule(Schema):
+    resource: str
+    order: str
+    dimension: str | None = None
+
+
+class PodGroupAffinity(Schema):
+    required: list[PodGroupTerm] | None = None
+    preferred: list[PodGroupTerm] | None = None
+    sort_rules: list[PodGroupSortRule] | None = None
+    node_selector: NodeSelector | None = None
+
+
+class PodGroupAntiAffinity(Schema):
+    required: list[PodGroupTerm] | None = None
+    preferred: list[PodGroupTerm] | None = None
+
+
+class GodelAffinity(Schema):
+    pod_group_affinity: PodGroupAffinity | None = None
+    pod_group_anti_affinity: PodGroupAntiAffinity | None = None
 
 
 class GodelStrategy(Schema):
@@ -43,7 +71,7 @@ class GodelStrategy(Schema):
     priority_class_name: str | None = None
     schedule_timeout_seconds: Int32 | None = None
     application: str | None = None
-    affinity: Opaque | None = None
+    affinity: GodelAffinity | None = None
 
 
 class SchedulingStrategy(Schema):
@@ -54,6 +82,12 @@ class SchedulingStrategy(Schema):
     godel_scheduling_strategy: GodelStrategy | None = None
     coscheduling_scheduling_strategy: CoschedulingStrategy | None = None
     volcano_scheduling_strategy: VolcanoStrategy | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) > 1:
+            raise ValueError(f"at most one gang scheduler, not {', '.join(sorted(self.model_fields_set))}")
+        return self
 
 
 class TopologyPolicy(Schema):
@@ -72,7 +106,7 @@ class RoleSpec(Schema):
     name: Annotated[str, Field(max_length=63, pattern=ROLE_NAME_PATTERN)]
     replicas: Int32 = 1
     upgrade_order: Annotated[Int32 | None, Field(ge=1)] = None
-    pod_group_size: Annotated[Int32 | None, Field(ge=1, le=100)] = None
+    pod_group_size: Annotated[Int32, Field(ge=1, le=100)] = 1
     update_strategy: RoleUpdateStrategy | None = None
     stateful: bool = False
     template: PodTemplate | None = None
@@ -80,9 +114,17 @@ class RoleSpec(Schema):
     scheduling_strategy: SchedulingStrategy | None = None
 
 
+def _names_differ(roles: list[RoleSpec] | None) -> list[RoleSpec] | None:
+    names = [role.name for role in roles or ()]
+    if len(set(names)) < len(names):
+        raise ValueError("two roles have the same name")
+    return roles
+
+
 class RoleSetSpec(Schema):
     roles: Annotated[
         list[RoleSpec] | None,
+        AfterValidator(_names_differ),
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
     ] = None
     update_strategy: Literal["Parallel", "Sequential", "Interleave"] = "Sequential"

@@ -6,13 +6,23 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from crds.fields import EMBEDDED
+from crds.kubernetes.embed import INT_OR_STRING, embedded
+
 Json = dict[str, Any]
 _COPIED = (
     "format", "enum", "default", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
     "maxProperties", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type",
     "x-kubernetes-preserve-unknown-fields",
 )  # fmt: skip
-INT_OR_STRING = {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True}
+_IMPLIED = (
+    ("minimum", -(2**31)), ("maximum", 2**31 - 1), ("minimum", -(2**63)), ("maximum", 2**63 - 1),
+)  # fmt: skip
+"""Bounds that the format of an integer says already."""
+
+
+class Whole(dict[str, Any]):
+    """A schema that somebody else wrote: files show it in one piece."""
 
 
 def structural(model: type[BaseModel]) -> Json:
@@ -23,9 +33,11 @@ def structural(model: type[BaseModel]) -> Json:
 
 def _convert(node: Json, definitions: Json) -> Json:
     node = _flatten(node, definitions)
+    found: Json = {key: node[key] for key in _COPIED if node.get(key) is not None and (key, node[key]) not in _IMPLIED}
+    if EMBEDDED in node:
+        return Whole(embedded(node[EMBEDDED]) | found)
     if node.get("x-kubernetes-int-or-string"):
-        return dict(INT_OR_STRING)
-    found: Json = {key: node[key] for key in _COPIED if node.get(key) is not None}
+        return INT_OR_STRING | found
     if "type" in node:
         found["type"] = node["type"]
     if "properties" in node:

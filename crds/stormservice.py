@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from crds.fields import Condition, EmbeddedMetadata, Int32, Int64, IntOrString, LabelSelector, RoleStatus, Schema
 from crds.roleset import DisruptionTolerance, RoleSetSpec
@@ -20,7 +22,7 @@ class UpdateStrategy(Schema):
 
 
 class StormServiceSpec(Schema):
-    replicas: Int32 = 1
+    replicas: Annotated[Int32, Field(ge=0)] = 1
     selector: LabelSelector
     stateful: bool = False
     template: RoleSetTemplate

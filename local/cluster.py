@@ -26,11 +26,10 @@ def apply_manifests(settings: LocalSettings) -> None:
         raise ClusterError(f"the manifests under {KUSTOMIZATION} cannot be applied: {error}") from None
 
 
-def apply(settings: LocalSettings, *what: str) -> str:
+def apply(settings: LocalSettings, *what: str, stdin: str | None = None) -> str:
     """Server-side apply as this room. Raises KubectlError."""
-    return kubectl(
-        settings.kubeconfig, "apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}", *what
-    )
+    manager = f"--field-manager={FIELD_MANAGER}"
+    return kubectl(settings.kubeconfig, "apply", "--server-side", "--force-conflicts", manager, *what, stdin=stdin)
 
 
 def write_account_kubeconfigs(settings: LocalSettings) -> None:

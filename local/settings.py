@@ -18,6 +18,7 @@ else in this room looks at the environment. A path may begin with `~`.
 | BRIXFLOW_NODE_PORT | 10250 | node agent, the kubelet API |
 | BRIXFLOW_OPERATOR_METRICS_PORT | 18080 | operator, metrics |
 | BRIXFLOW_OPERATOR_HEALTH_PORT | 18081 | operator, health |
+| BRIXFLOW_OPERATOR_WEBHOOK_PORT | 9443 | operator, admission webhooks (all addresses, TLS) |
 | BRIXFLOW_EXT_PROC_PORT | 50052 | gateway, ext_proc (gRPC) |
 | BRIXFLOW_GATEWAY_HTTP_PORT | 18082 | gateway, metrics, `/v1/models` and health |
 | BRIXFLOW_ENVOY_ADMIN_PORT | 19901 | Envoy's admin interface |
@@ -82,6 +83,7 @@ class LocalSettings:
     node_port: int = field(default=10250, metadata=_named("BRIXFLOW_NODE_PORT", "node-agent"))
     operator_metrics_port: int = field(default=18080, metadata=_named("BRIXFLOW_OPERATOR_METRICS_PORT", "operator"))
     operator_health_port: int = field(default=18081, metadata=_named("BRIXFLOW_OPERATOR_HEALTH_PORT", "operator"))
+    operator_webhook_port: int = field(default=9443, metadata=_named("BRIXFLOW_OPERATOR_WEBHOOK_PORT", "operator"))
     ext_proc_port: int = field(default=50052, metadata=_named("BRIXFLOW_EXT_PROC_PORT", "gateway"))
     gateway_http_port: int = field(default=18082, metadata=_named("BRIXFLOW_GATEWAY_HTTP_PORT", "gateway"))
     envoy_admin_port: int = field(default=19901, metadata=_named("BRIXFLOW_ENVOY_ADMIN_PORT", "envoy"))

@@ -24,6 +24,7 @@ from local.settings import LocalSettings
 from local.supervisor.client import start_supervisor
 from local.supervisor.records import running_records
 from local.system import brixflow_parts, foundation
+from local.webhooks import publish_webhook_endpoint
 
 TEMPORAL_CONNECT_SECONDS = 5.0
 
@@ -122,6 +123,7 @@ def _start(settings: LocalSettings, steps: Steps, changes: _Changes) -> None:
             supervisor.ensure(basis, changes.report)
     with steps.step("applying kinds, accounts and rights"):
         apply_manifests(settings)
+        publish_webhook_endpoint(settings)
         write_account_kubeconfigs(settings)
     parts = brixflow_parts(settings)
     with steps.step(f"starting {', '.join(part.name for part in parts)}"):

@@ -1,7 +1,7 @@
 """Names, hashes and digests: how objects are called, and when two templates count as the same.
 
 A digest decides equality; the six-character hash only makes names and labels. What the API server adds (nulls, creation
-times, defaults of our own kinds) takes no part, so that a newer release does not roll every pod.
+times, defaults of our own kinds and of pod templates) takes no part, so that a newer release does not roll every pod.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import hashlib
 from typing import Any, Final
 
 import orjson
+
+from crds.kubernetes.defaults import without_defaults
 
 Json = dict[str, Any]
 
@@ -22,7 +24,7 @@ PREFIX_LIMIT: Final = NAME_LIMIT - SUFFIX_LENGTH
 REVISION_PREFIX_LIMIT: Final = 223
 
 _ROLESET_DEFAULTS: Final[Json] = {"updateStrategy": "Sequential"}
-_ROLE_DEFAULTS: Final[Json] = {"stateful": False, "updateStrategy": {"type": "Recreate"}}
+_ROLE_DEFAULTS: Final[Json] = {"stateful": False, "podGroupSize": 1, "updateStrategy": {"type": "Recreate"}}
 
 
 def shorten(name: str, *, keep_prefix: bool, generate: bool) -> str:
@@ -68,7 +70,7 @@ def suffix(parent_uid: str, run_id: str, decision_number: int, index: int) -> st
 
 def role_digest(role: Json) -> str:
     """Identity of a role's pods: its pod template and nothing else."""
-    return digest(role.get("template") or {})
+    return digest(without_defaults(role.get("template") or {}))
 
 
 def role_hash(role: Json) -> str:
@@ -86,11 +88,12 @@ def template_digest(template: Json) -> str:
 
 
 def _role_identity(role: Json) -> Json:
-    return {
+    kept = {
         key: value
         for key, value in role.items()
         if key != "replicas" and value not in (_ROLE_DEFAULTS.get(key), {})
     }  # fmt: skip
+    return kept | {"template": without_defaults(kept["template"])} if kept.get("template") else kept
 
 
 def revision_name(storm_name: str, revision_hash: str) -> str:

@@ -31,6 +31,7 @@ from activities.store import Cache
 from planning.planner import Planner
 from planning.registry import PLANNERS
 from workflows import temporal_setup
+from workflows.admission import Admission
 from workflows.health import HealthServer, free_loopback_port
 from workflows.leases import Lease
 from workflows.settings import OperatorSettings
@@ -57,6 +58,7 @@ class Operator:
             self._lease_client, settings.namespace, settings.identity, supervised=settings.identity_is_supervised
         )
         self._kube = KubeClient(credentials, may_write=lambda: self._lease.held)
+        self._admission = self._make_admission()
         self.metrics = Metrics()
         resources = {each.key: each for planner in planners.values() for each in (planner.resource, *planner.owns)}
         self.cache = Cache(resources.values())
@@ -76,15 +78,20 @@ class Operator:
     def waiting_for(self) -> str:
         if self.cache.unsynced:
             return f"waiting for the first list of {', '.join(self.cache.unsynced)}"
-        return f"waiting for {self._temporal_waits}" if self._temporal_waits else ""
+        waits = (self._admission and self._admission.waiting_for()) or self._temporal_waits
+        return f"waiting for {waits}" if waits else ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve health and metrics, watch, act while holding the Lease; release it at the end."""
         await self._health.start(self._settings.health_address, self._settings.metrics_address)
+        if self._admission is not None:
+            await self._admission.start()
         background: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._informer(key).run()) for key in self.cache.stores
         ]
         background.append(asyncio.create_task(self._recorder.run()))
+        if self._admission is not None:
+            background.append(asyncio.create_task(self._admission.run()))
         stopped = asyncio.create_task(stop.wait())
         acting = asyncio.create_task(self._act_for_ever(stop))
         try:
@@ -100,6 +107,8 @@ class Operator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._lease.release()
+        if self._admission is not None:
+            await self._admission.stop()
         await self._health.stop()
         await self._kube.close()
         await self._lease_client.close()
@@ -171,6 +180,12 @@ class Operator:
             self._temporal_waits = f"Temporal at {self._settings.temporal.address}: {why}" if why else ""
 
     # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _make_admission(self) -> Admission | None:
+        settings = self._settings
+        if settings.webhook_address is None:
+            return None
+        return Admission(self._lease_client, settings.webhook_address, settings.namespace, settings.runtime_image)
 
     def _make_activities(self) -> ActivitySet:
         shared = (self._recorder, self.metrics, self._polls)

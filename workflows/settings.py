@@ -11,7 +11,9 @@
 | BRIXFLOW_TEMPORAL_RETENTION_DAYS | 30 | how long closed workflows are kept; 0 leaves the namespace as it is |
 | BRIXFLOW_OPERATOR_METRICS_ADDRESS | 127.0.0.1:18080 | `/metrics`: ours and those of Temporal's SDK |
 | BRIXFLOW_OPERATOR_HEALTH_ADDRESS | 127.0.0.1:18081 | `/healthz`, `/readyz` |
-| BRIXFLOW_OPERATOR_NAMESPACE | aibrix-system | namespace of the Lease |
+| BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS | none | the admission webhooks, HTTPS; empty: they are not served |
+| BRIXFLOW_RUNTIME_IMAGE | aibrix/runtime:v0.5.0 | image of an injected runtime sidecar when the object names none |
+| BRIXFLOW_OPERATOR_NAMESPACE | aibrix-system | namespace of the Lease and of the webhooks' Secret and Service |
 | BRIXFLOW_OPERATOR_IDENTITY | the host's name | the holder written into the Lease. Set it to a stable name only where a supervisor runs one process of that name: its successor then goes on without waiting for the Lease to expire |
 | BRIXFLOW_WORKFLOW_CACHE | 1000 | workflows kept in memory; 0 replays every task |
 | BRIXFLOW_WATCH_HEARTBEAT_SECONDS | 15 | how long a killed operator's polls go unnoticed by Temporal |
@@ -27,6 +29,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+from crds.admission.sidecar import DEFAULT_IMAGE
+
+WEBHOOK_ADDRESS = "BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS"
 
 
 class SettingError(ValueError):
@@ -60,6 +66,8 @@ class OperatorSettings:
     kubeconfig: str | None = None
     metrics_address: tuple[str, int] = ("127.0.0.1", 18080)
     health_address: tuple[str, int] = ("127.0.0.1", 18081)
+    webhook_address: tuple[str, int] | None = None
+    runtime_image: str = DEFAULT_IMAGE
     namespace: str = "aibrix-system"
     workflow_cache: int = 1000
     heartbeat: timedelta = timedelta(seconds=15)
@@ -78,6 +86,8 @@ class OperatorSettings:
             kubeconfig=read.text("KUBECONFIG", "") or None,
             metrics_address=read.address("BRIXFLOW_OPERATOR_METRICS_ADDRESS", "127.0.0.1:18080"),
             health_address=read.address("BRIXFLOW_OPERATOR_HEALTH_ADDRESS", "127.0.0.1:18081"),
+            webhook_address=read.address(WEBHOOK_ADDRESS, "") if read.text(WEBHOOK_ADDRESS, "") else None,
+            runtime_image=read.text("BRIXFLOW_RUNTIME_IMAGE", DEFAULT_IMAGE),
             namespace=read.text("BRIXFLOW_OPERATOR_NAMESPACE", "aibrix-system"),
             workflow_cache=int(read.number("BRIXFLOW_WORKFLOW_CACHE", 1000)),
             heartbeat=timedelta(seconds=read.number("BRIXFLOW_WATCH_HEARTBEAT_SECONDS", 15)),

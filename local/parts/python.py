@@ -67,6 +67,7 @@ def operator(settings: LocalSettings) -> Part:
         "BRIXFLOW_OPERATOR_METRICS_ADDRESS": f"127.0.0.1:{settings.operator_metrics_port}",
         "BRIXFLOW_OPERATOR_HEALTH_ADDRESS": health,
         "BRIXFLOW_OPERATOR_IDENTITY": f"{settings.node_name}-operator",
+        "BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS": f"0.0.0.0:{settings.operator_webhook_port}",
     }
     rooms = [CHECKOUT / room for room in ("crds", "planning", "activities", "workflows")]
     return _python_part(

@@ -1,170 +1,172 @@
-"""The resource definitions, asked of a real API server (CRD cases B1 to B13, B30)."""
+"""The resource definitions, asked of a real API server (CRD cases A41 to A49, B1 to B13, B30, B33)."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import yaml
 
 from crds import generate
-from local.kubeconfig import KubectlError
+from crds.schema import structural
+from tests.crds.objects import NAMESPACE, adapter, claim, kvcache, podset, ray, role, roleset, storm
 
-NAMESPACE = "crds-test"
-
-
-def storm(**spec: Any) -> dict[str, Any]:
-    template = {"metadata": {"labels": {"app": "t"}}, "spec": {"roles": [role()]}}
-    return {
-        "apiVersion": "orchestration.aibrix.ai/v1alpha1",
-        "kind": "StormService",
-        "metadata": {"name": "t", "namespace": NAMESPACE},
-        "spec": {"selector": {"matchLabels": {"app": "t"}}, "template": template} | spec,
-    }
-
-
-def role(**fields: Any) -> dict[str, Any]:
-    return {"name": "worker", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}} | fields
-
-
-def roleset(*roles: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "orchestration.aibrix.ai/v1alpha1",
-        "kind": "RoleSet",
-        "metadata": {"name": "t", "namespace": NAMESPACE},
-        "spec": {"roles": list(roles) or [role()]} | spec,
-    }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def namespace(control_plane):
-    control_plane.kubectl("create", "namespace", NAMESPACE)
-    yield
-    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-
-
-def stored(control_plane, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The object as the API server would store it."""
-    text = control_plane.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=json.dumps(manifest))
-    return json.loads(text)
-
-
-def refusal(control_plane, manifest: dict[str, Any]) -> str:
-    with pytest.raises(KubectlError) as caught:
-        stored(control_plane, manifest)
-    return str(caught.value)
+POD_FIELDS = {
+    "ephemeralContainers", "initContainers", "containers", "resources", "resourceClaims", "schedulingGates", "volumes",
+    "hostUsers", "topologySpreadConstraints",
+}  # fmt: skip
 
 
 def test_the_files_under_deploy_are_those_of_the_models():
     assert generate.stale() == []
 
 
-def test_absent_replicas_are_one(control_plane):
-    found = stored(control_plane, storm())
+def test_absent_replicas_are_one(api):
+    found = api.ask(storm()).body
     assert found["spec"]["replicas"] == 1
     assert found["spec"]["template"]["spec"]["roles"][0]["replicas"] == 1
 
 
 @pytest.mark.parametrize("missing", ["selector", "template"])
-def test_b1_selector_and_template_are_required(control_plane, missing):
+def test_b1_selector_and_template_are_required(api, missing):
     manifest = storm()
     del manifest["spec"][missing]
-    assert missing in refusal(control_plane, manifest)
+    assert api.ask(manifest).fields == [f"spec.{missing}"]
 
 
-def test_b2_an_empty_strategy_is_a_rolling_update(control_plane):
-    found = stored(control_plane, storm(updateStrategy={}))
-    assert found["spec"]["updateStrategy"] == {"type": "RollingUpdate"}
+def test_b2_an_empty_strategy_is_a_rolling_update(api):
+    assert api.ask(storm(updateStrategy={})).body["spec"]["updateStrategy"] == {"type": "RollingUpdate"}
 
 
-def test_b3_an_unknown_strategy_is_refused(control_plane):
-    assert "Unsupported value" in refusal(control_plane, storm(updateStrategy={"type": "Recreate"}))
+def test_b4_a_roleset_without_strategy_is_sequential(api):
+    assert api.ask(roleset()).body["spec"]["updateStrategy"] == "Sequential"
 
 
-def test_b4_a_roleset_without_strategy_is_sequential(control_plane):
-    assert stored(control_plane, roleset())["spec"]["updateStrategy"] == "Sequential"
-
-
-def test_b5_a_role_strategy_without_type_recreates(control_plane):
-    found = stored(control_plane, roleset(role(updateStrategy={"maxUnavailable": 1})))
+def test_b5_a_role_strategy_without_type_recreates(api):
+    found = api.ask(roleset(role(updateStrategy={"maxUnavailable": 1}))).body
     assert found["spec"]["roles"][0]["updateStrategy"] == {"type": "Recreate", "maxUnavailable": 1}
 
 
-@pytest.mark.parametrize(("size", "accepted"), [(0, False), (1, True), (100, True), (101, False)])
-def test_b6_group_sizes_go_from_1_to_100(control_plane, size, accepted):
-    manifest = roleset(role(podGroupSize=size))
-    if accepted:
-        assert stored(control_plane, manifest)["spec"]["roles"][0]["podGroupSize"] == size
-    else:
-        assert "podGroupSize" in refusal(control_plane, manifest)
+def test_b9_a_podset_replaces_unhealthy_pods(api):
+    assert api.ask(podset()).body["spec"]["recoveryPolicy"] == "ReplaceUnhealthy"
 
 
-def test_b7_upgrade_orders_start_at_1(control_plane):
-    assert "upgradeOrder" in refusal(control_plane, roleset(role(upgradeOrder=0)))
-
-
-@pytest.mark.parametrize(
-    ("strategy", "complaint"),
-    [
-        ({"godelSchedulingStrategy": {}, "volcanoSchedulingStrategy": {}}, "at most 1"),
-        ({"coschedulingSchedulingStrategy": {"minMember": 0}}, "minMember"),
-    ],
-)
-def test_b10_b11_one_gang_scheduler_with_at_least_one_member(control_plane, strategy, complaint):
-    assert complaint in refusal(control_plane, roleset(schedulingStrategy=strategy))
-
-
-@pytest.mark.parametrize("key", [None, "with space", "a" * 318])
-def test_b12_a_topology_policy_needs_a_label_key(control_plane, key):
-    policy = {"scope": "RoleSet"} | ({"key": key} if key is not None else {})
-    assert "topologyPolicy.key" in refusal(control_plane, roleset(topologyPolicy=policy))
-
-
-def test_b13_a_topology_policy_prefers(control_plane):
+def test_b13_a_topology_policy_prefers(api):
     policy = {"scope": "RoleSet", "key": "kubernetes.io/hostname"}
-    found = stored(control_plane, roleset(topologyPolicy=policy))
-    assert found["spec"]["topologyPolicy"]["mode"] == "Preferred"
+    assert api.ask(roleset(topologyPolicy=policy)).body["spec"]["topologyPolicy"]["mode"] == "Preferred"
 
 
-def test_two_roles_of_one_name_are_refused(control_plane):
-    assert "Duplicate value" in refusal(control_plane, roleset(role(), role()))
+def test_b33_a_worker_group_has_bounds(api):
+    manifest = ray("RayClusterReplicaSet")
+    group = {"groupName": "g", "rayStartParams": {}, "template": role()["template"]}
+    manifest["spec"]["template"]["spec"]["workerGroupSpecs"] = [group]
+    found = api.ask(manifest).body["spec"]["template"]["spec"]["workerGroupSpecs"][0]
+    assert {key: found[key] for key in ("replicas", "minReplicas", "maxReplicas", "numOfHosts")} == {
+        "replicas": 0, "minReplicas": 0, "maxReplicas": 2147483647, "numOfHosts": 1,
+    }  # fmt: skip
 
 
-def test_fields_of_newer_pods_are_kept(control_plane):
+def test_a45_a_claim_runs_vllm_once(api):
+    found = api.ask(claim()).body["spec"]
+    assert (found["engine"], found["replicas"]) == ("vllm", 1)
+
+
+def test_a49_a_cache_that_is_not_described_is_vineyards(api):
+    found = api.ask(kvcache()).body["spec"]
+    assert found["mode"] == "distributed"
+    cache = {"image": "aibrix/kvcache:20241120", "imagePullPolicy": "IfNotPresent", "replicas": 1, "env": []}
+    assert found["cache"] == cache
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_b6_group_sizes_go_from_1_to_100(api, size):
+    assert api.ask(roleset(role(podGroupSize=size))).body["spec"]["roles"][0]["podGroupSize"] == size
+
+
+REFUSED = {
+    "A42": (lambda: {**adapter(), "spec": {"artifactURL": "s3://b/m"}}, "spec.podSelector"),
+    "A43": (lambda: adapter(replicas=0), "spec.replicas"),
+    "A43b": (lambda: adapter(replicas=2), "spec.replicas"),
+    "A44": (lambda: claim(replicas=2), "spec.replicas"),
+    "A46": (lambda: claim(engine="tgi"), "spec.engine"),
+    "A48": (lambda: kvcache(service={}), "spec.service.ports"),
+    "B3": (lambda: storm(updateStrategy={"type": "Recreate"}), "spec.updateStrategy.type"),
+    "B6": (lambda: roleset(role(podGroupSize=0)), "spec.roles[0].podGroupSize"),
+    "B6b": (lambda: roleset(role(podGroupSize=101)), "spec.roles[0].podGroupSize"),
+    "B7": (lambda: roleset(role(upgradeOrder=0)), "spec.roles[0].upgradeOrder"),
+    "B8": (lambda: podset(podGroupSize=1), "spec.podGroupSize"),
+    "B10": (
+        lambda: roleset(schedulingStrategy={"godelSchedulingStrategy": {}, "volcanoSchedulingStrategy": {}}),
+        "spec.schedulingStrategy",
+    ),
+    "B11": (
+        lambda: roleset(schedulingStrategy={"coschedulingSchedulingStrategy": {"minMember": 0}}),
+        "spec.schedulingStrategy.coschedulingSchedulingStrategy.minMember",
+    ),
+    "B12": (lambda: roleset(topologyPolicy={"scope": "Role"}), "spec.topologyPolicy.key"),
+    "B12b": (lambda: roleset(topologyPolicy={"scope": "Role", "key": "with space"}), "spec.topologyPolicy.key"),
+    "B12c": (lambda: roleset(topologyPolicy={"scope": "Role", "key": "a" * 318}), "spec.topologyPolicy.key"),
+    "a role without name": (lambda: roleset({"template": role()["template"]}), "spec.roles[0].name"),
+    "two roles of one name": (lambda: roleset(role(), role()), "spec.roles[1]"),
+    "a pod without containers": (lambda: podset(template={"spec": {}}), "spec.template.spec.containers"),
+    "a quantity that is none": (
+        lambda: podset(template={"spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"memory": "1 GB"}}}]}}),
+        "spec.template.spec.containers[0].resources.limits.memory",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_schema_forbids_is_refused_with_its_field(api, case):
+    make, field = REFUSED[case]
+    reply = api.ask(make())
+    assert reply.code == 422
+    assert field in reply.fields
+
+
+def test_a_misspelt_field_of_a_pod_is_refused_or_dropped(api):
+    manifest = podset(template={"spec": {"containers": [{"name": "c", "imge": "i"}], "restartPolcy": "Never"}})
+    reply = api.ask(manifest)
+    assert reply.code == 400
+    assert "spec.template.spec.containers[0].imge" in reply.message
+    assert "spec.template.spec.restartPolcy" in reply.message
+    lenient = api.ask(manifest, validation="Warn")
+    assert len(lenient.warnings) == 2
+    assert lenient.body["spec"]["template"]["spec"]["containers"] == [{"name": "c"}]
+
+
+def test_fields_of_newer_pods_are_kept(api):
     made = role()
-    made["template"]["spec"]["resources"] = {"limits": {"cpu": "1"}}
-    found = stored(control_plane, roleset(made))
+    made["template"] = {"spec": {**made["template"]["spec"], "resources": {"limits": {"cpu": "1"}}}}
+    found = api.ask(roleset(made)).body
     assert found["spec"]["roles"][0]["template"]["spec"]["resources"] == {"limits": {"cpu": "1"}}
 
 
-def test_surge_may_be_a_number_or_text(control_plane):
-    found = stored(control_plane, storm(updateStrategy={"maxSurge": "25%", "maxUnavailable": 1}))
+def test_surge_may_be_a_number_or_text(api):
+    found = api.ask(storm(updateStrategy={"maxSurge": "25%", "maxUnavailable": 1})).body
     assert found["spec"]["updateStrategy"] == {"type": "RollingUpdate", "maxSurge": "25%", "maxUnavailable": 1}
 
 
-def test_b30_the_scale_subresource_and_the_columns(control_plane):
-    control_plane.kubectl("create", "-f", "-", input=json.dumps(storm()))
-    control_plane.kubectl("scale", "stormservice/t", "-n", NAMESPACE, "--replicas=3")
-    status = {"replicas": 2, "scalingTargetSelector": "storm-service-name=t",
-              "conditions": [{"type": "Ready", "status": "False"}]}  # fmt: skip
-    patch = json.dumps({"status": status})
-    control_plane.kubectl(
-        "patch", "stormservice/t", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", patch
-    )
-    path = f"/apis/orchestration.aibrix.ai/v1alpha1/namespaces/{NAMESPACE}/stormservices/t/scale"
+def test_b30_the_scale_subresource(api, control_plane):
+    manifest = storm(name="scaled")
+    assert api.create(manifest).accepted
+    control_plane.kubectl("scale", "stormservice/scaled", "-n", NAMESPACE, "--replicas=3")
+    status = {"replicas": 2, "scalingTargetSelector": "storm-service-name=t"}
+    api.merge(manifest, {"status": status}, "/status")
+    path = f"/apis/orchestration.aibrix.ai/v1alpha1/namespaces/{NAMESPACE}/stormservices/scaled/scale"
     scale = json.loads(control_plane.kubectl("get", "--raw", path))
     assert scale["spec"]["replicas"] == 3
     assert scale["status"] == {"replicas": 2, "selector": "storm-service-name=t"}
-    lines = control_plane.kubectl("get", "stormservices", "-n", NAMESPACE).splitlines()
-    assert lines[0].split() == ["NAME", "REPLICAS", "READY", "PAUSED", "AGE"]
-    assert lines[1].split()[:4] == ["t", "3", "False", "false"]
-    control_plane.kubectl("create", "-f", "-", input=json.dumps(roleset()))
-    lines = control_plane.kubectl("get", "rolesets", "-n", NAMESPACE).splitlines()
-    assert lines[0].split() == ["NAME", "READY", "AGE"]
 
 
-def test_status_keeps_what_brixflow_adds(control_plane):
+def test_status_keeps_what_brixflow_adds():
     found = yaml.safe_load(generate.render(generate.DEFINITIONS[0]))
     status = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     assert {"completedRevision", "observedGeneration"} <= status["properties"].keys()
+
+
+def test_a_pod_template_has_all_that_kubernetes_publishes():
+    pod = structural(generate.DEFINITIONS[2].model)["properties"]["spec"]["properties"]["template"]
+    assert pod["properties"]["spec"]["properties"].keys() >= POD_FIELDS
+    assert len(pod["properties"]["spec"]["properties"]) > 35

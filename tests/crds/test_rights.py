@@ -55,6 +55,15 @@ def test_the_operator_may_do_no_more(control_plane, verb, resource):
     assert not may(control_plane, OPERATOR, verb, resource)
 
 
+def test_the_operator_keeps_its_own_certificate_and_no_other_secret(control_plane):
+    secret = "secrets/aibrix-webhook-server-cert"
+    for verb in ("get", "update"):
+        command = ["auth", "can-i", verb, secret, "-n", "aibrix-system", f"--as={OPERATOR}"]
+        assert control_plane.kubectl(*command).strip() == "yes"
+    assert not may(control_plane, OPERATOR, "get", "secrets", "aibrix-system")
+    assert not may(control_plane, OPERATOR, "patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io")
+
+
 def test_the_operator_holds_a_lease_in_its_own_namespace(control_plane):
     assert may(control_plane, OPERATOR, "update", "leases.coordination.k8s.io", "aibrix-system")
 

@@ -66,7 +66,7 @@ def test_two_homes_have_two_segments() -> None:
 
 def test_no_two_parts_want_the_same_port() -> None:
     numbers = [port.number for port in LocalSettings().ports()]
-    assert len(numbers) == len(set(numbers)) == 15
+    assert len(numbers) == len(set(numbers)) == 16
 
 
 def test_the_default_home_is_in_the_checkout() -> None:

@@ -1,0 +1,100 @@
+"""The operator process serves admission beside its work, and says so (deployment cases D12, D13, D14)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from local.cluster import OPERATOR_ACCOUNT
+from local.kubeconfig import ensure_token_kubeconfig
+from tests.crds.test_edits import secret_of
+
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def ports() -> dict[str, int]:
+    return {name: free_port() for name in ("webhook", "health", "metrics")}
+
+
+@pytest.fixture(scope="module")
+def operator(control_plane, ports, tmp_path_factory) -> Iterator[subprocess.Popen]:
+    folder = tmp_path_factory.mktemp("process")
+    ensure_token_kubeconfig(folder / "kubeconfig", control_plane.kubeconfig, OPERATOR_ACCOUNT)
+    environment = os.environ | {
+        "KUBECONFIG": str(folder / "kubeconfig"),
+        "TEMPORAL_ADDRESS": control_plane.temporal_address,
+        "BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS": f"127.0.0.1:{ports['webhook']}",
+        "BRIXFLOW_OPERATOR_HEALTH_ADDRESS": f"127.0.0.1:{ports['health']}",
+        "BRIXFLOW_OPERATOR_METRICS_ADDRESS": f"127.0.0.1:{ports['metrics']}",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "cli.main", "operator"], env=environment, stderr=log)
+    yield process
+    process.terminate()
+    process.wait(30)
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as found:
+            return found.status, found.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def test_d13_d14_it_is_healthy_at_once_and_ready_with_its_certificate(control_plane, operator, ports):
+    deadline = time.monotonic() + START_SECONDS
+    while answer(ports["health"], "/readyz")[0] != 200:
+        code, text = answer(ports["health"], "/healthz")
+        assert code in (0, 200), text
+        assert time.monotonic() < deadline, answer(ports["health"], "/readyz")
+        time.sleep(0.1)
+    authority = secret_of(control_plane)["ca.crt"].decode()
+    trust = ssl.create_default_context(cadata=authority)
+    name = "aibrix-webhook-service.aibrix-system.svc"
+    with (
+        socket.create_connection(("127.0.0.1", ports["webhook"]), timeout=5) as plain,
+        trust.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        body = json.dumps({"request": {"uid": "u", "operation": "CREATE", "object": {"spec": {}}}})
+        head = f"POST /validate-model-aibrix-ai-v1alpha1-modeladapter HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n"
+        secure.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        said = b""
+        while part := secure.recv(65536):
+            said += part
+    review = json.loads(said.split(b"\r\n\r\n", 1)[1])
+    assert review["response"]["uid"] == "u"
+    assert review["response"]["allowed"] is False
+
+
+def test_an_address_that_is_taken_ends_the_process_with_a_reason(control_plane, operator, ports, tmp_path):
+    environment = os.environ | {
+        "KUBECONFIG": str(control_plane.kubeconfig),
+        "TEMPORAL_ADDRESS": control_plane.temporal_address,
+        "BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS": f"127.0.0.1:{ports['webhook']}",
+        "BRIXFLOW_OPERATOR_HEALTH_ADDRESS": f"127.0.0.1:{free_port()}",
+        "BRIXFLOW_OPERATOR_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+    }
+    command = [sys.executable, "-m", "cli.main", "operator"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert "cannot listen" in ended.stderr
