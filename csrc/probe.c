@@ -17,6 +17,11 @@ static double seconds(uint64_t from, uint64_t to)
     return to > from ? (double)(to - from) / 1e9 : 0;
 }
 
+static double at_least_zero(double value)
+{
+    return value > 0 ? value : 0;
+}
+
 static int is_restarted(const brix_reading *old, const brix_reading *now)
 {
     for (int i = BRIX_METRIC_QUEUE_TIME; i < BRIX_METRICS; i++)
@@ -41,7 +46,7 @@ static double mean_between(const brix_reading *old, const brix_reading *now, bri
         count -= old->count[metric];
         sum -= old->value[metric];
     }
-    return count > 0 ? fmax(sum, 0) / count : NAN;
+    return count > 0 ? at_least_zero(sum) / count : NAN;
 }
 
 static int is_idle(const brix_reading *reading)
@@ -61,7 +66,7 @@ static void average(brix_probe *probe, const brix_reading *old, const brix_readi
         else if (isnan(probe->average[i]))
             probe->average[i] = 0;
         else if (is_idle(now))
-            probe->average[i] *= exp2(-passed / FADE_SECONDS);
+            probe->average[i] /= 1 + passed / FADE_SECONDS;
     }
 }
 
@@ -93,7 +98,7 @@ static double or_else(double value, double other)
 
 static double difference(double whole, double part)
 {
-    return isnan(whole) || isnan(part) ? NAN : fmax(whole - part, 0);
+    return isnan(whole) || isnan(part) ? NAN : at_least_zero(whole - part);
 }
 
 /* The mark before the window begins, or the oldest; marks older than that are let go. */
@@ -121,7 +126,7 @@ static double busy_share(brix_probe *probe, const brix_reading *now, double pass
     double running = now->value[BRIX_METRIC_RUNNING];
     if (isnan(running))
         return now->value[BRIX_METRIC_UTILIZATION];
-    double share = running > 0, keep = probe->last ? exp(-passed / BUSY_SECONDS) : 0;
+    double share = running > 0, keep = probe->last ? 1 / (1 + passed / BUSY_SECONDS) : 0;
     probe->busy = probe->busy * keep + share * (1 - keep);
     return probe->busy;
 }
@@ -131,8 +136,8 @@ static double busy_share(brix_probe *probe, const brix_reading *now, double pass
 static double remote_share(brix_probe *probe, const brix_reading *now, const brix_scrape *scrape)
 {
     double engine = now->value[BRIX_METRIC_RUNNING] + or_else(now->value[BRIX_METRIC_WAITING], 0);
-    double others = isnan(engine) ? 0 : fmax(engine - (double)scrape->local, 0);
-    double shown = probe->last ? fmin(others, probe->remote) : 0;
+    double others = isnan(engine) ? 0 : at_least_zero(engine - (double)scrape->local);
+    double shown = !probe->last ? 0 : others < probe->remote ? others : probe->remote;
     probe->remote = others;
     return shown;
 }
