@@ -158,3 +158,9 @@ def test_long_running_processes_load_nothing_of_the_interactive_commands() -> No
     names = set(loaded.stdout.split())
     assert "cli.main" in names
     assert not {"typer", "rich", "cryptography", "local.up"} & names
+
+
+def test_the_help_of_simulate_lists_the_flags_of_the_engine(tmp_path: Path) -> None:
+    shown = brixflow(tmp_path, "simulate", "--help")
+    assert shown.returncode == 0
+    assert "--max-num-seqs" in shown.stdout
