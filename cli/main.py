@@ -1,7 +1,9 @@
 """The `brixflow` command. Each subcommand is thin: it reads its options and calls the room that does the work.
 
+
 The long-running processes (`operator`, `gateway`, `node-agent`, `simulate`) read environment variables and are started
-without loading anything of the interactive commands. `simulate` alone has flags, those of the real engine, and its own help.
+without loading anything of the interactive commands. `simulate` alone has flags, those of the real engine, and its
+own help.
 """
 
 from __future__ import annotations
