@@ -20,6 +20,8 @@ typedef struct {
     uint32_t count;
     uint32_t next; /* index of the member that a following chunk begins with */
     const brix_pod_row *pod[BRIX_CHUNK];
+    uint32_t place[BRIX_CHUNK];
+    uint32_t generation[BRIX_CHUNK];
     double load[BRIX_CHUNK];   /* requests on the pod now, when asked for */
     double growth[BRIX_CHUNK]; /* of the load since the sample, against what ran then; NaN: no fresh gauges */
 } brix_chunk;
