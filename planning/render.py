@@ -12,6 +12,7 @@ from crds import labels
 from planning import names
 from planning.objects import annotations_of, labels_of, name_of, spec_of, uid_of
 from planning.placement import gang_marks, with_topology
+from planning.shape import shape_of
 from planning.wire import CreateRevision
 
 Json = dict[str, Any]
@@ -205,6 +206,7 @@ def _pod_annotations(roleset: Json, role: Json, slot: int | None) -> dict[str, s
     found = {
         labels.ROLESET_INDEX: annotations_of(roleset).get(labels.ROLESET_INDEX, ""),
         labels.TEMPLATE_DIGEST: names.role_digest(role),
+        labels.POD_SHAPE: shape_of(roleset, role),
     }
     if slot is not None:
         found[labels.ROLE_REPLICA_INDEX] = str(slot)
@@ -221,7 +223,15 @@ def _pod_spec(spec: Json, roleset: Json, role: Json, name: str, slot: int | None
     for container in spec.get("containers") or ():
         own = [entry for entry in container.get("env") or () if entry.get("name") not in _BUILT_IN]
         container["env"] = injected + own
+    if role.get("drainSeconds"):
+        spec["readinessGates"] = _with_gate(spec.get("readinessGates") or [])
     return with_topology(spec, roleset, role["name"])
+
+
+def _with_gate(gates: list[Json]) -> list[Json]:
+    """Pods that are to be drained need a gate: nothing else takes a running pod out of the choice."""
+    gate = {"conditionType": labels.IN_PLACE_READY}
+    return gates if gate in gates else [*gates, gate]
 
 
 def _environment(roleset: Json, role: Json, slot: int | None) -> list[Json]:

@@ -7,23 +7,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import orjson
+
 from crds import labels
 from planning import roleset_status
-from planning.backoff import earliest, held_back, waiting
+from planning.backoff import earliest, failures_of, held_back, waiting
 from planning.limits import Allowance
-from planning.managers import RoleMoves, plan_roles
-from planning.members import Moves, Role, leaves_by, member_of, observe
+from planning.managers import RoleMoves, kept_behind, plan_roles
+from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
 from planning.objects import (
+    annotations_of,
     generation_of,
     has_finalizer,
     in_order,
     is_deleting,
     labels_of,
-    name_of,
     spec_of,
     uid_of,
 )
 from planning.planner import Plan, Resource, World
+from planning.pod_steps import PodSteps, delete_step
+from planning.recovery import service_recovery
 from planning.roleset_status import Health, Reasons
 from planning.view import RoleRow, counted, model_of, page
 from planning.wire import (
@@ -32,17 +36,22 @@ from planning.wire import (
     CreatePods,
     Decision,
     DeletePods,
+    DrainPods,
     Memory,
+    PatchPods,
     Ref,
     ReleaseFinalizer,
     Step,
     View,
+    WarmUpPods,
 )
 
 Json = dict[str, Any]
 Event = tuple[str, str, str]
 ROLESET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "rolesets", "RoleSet")
 POD: Final = Resource("", "v1", "pods", "Pod")
+# The garbage collector's mark while it takes our name from the pods that `--cascade=orphan` keeps.
+ORPHAN: Final = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +88,20 @@ def gone(world: World) -> Plan:
 
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
     pods = world.children.get(POD.key, ())
-    if pods:
+    if pods and not has_finalizer(roleset, ORPHAN):
         allowance = Allowance()
+        drain_seconds = {
+            role["name"]: int(role.get("drainSeconds") or 0) for role in spec_of(roleset).get("roles") or ()
+        }
         staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
         steps: list[Step] = [
-            _delete_step(role, allowance.targets(member_of(pod, "", "", world.now) for pod in group))
-            for role, group in sorted(_by_role(staying).items())
+            delete_step(role, allowance.targets(members), drain_seconds=drain_seconds.get(role, 0))
+            for role, members in sorted(_members(staying, world.now).items())
         ]
         reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
     elif has_finalizer(roleset, labels.ROLESET_FINALIZER):
-        steps, reason = [ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)], "no pod is left: release the finalizer"
+        why = "the pods are to stay" if pods else "no pod is left"
+        steps, reason = [ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)], f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
     view = View(
@@ -126,13 +139,9 @@ def _by_role(pods: Iterable[Json]) -> dict[str, list[Json]]:
     return found
 
 
-def _delete_step(role: str, members: Sequence[Any], note: str = "") -> DeletePods:
-    return DeletePods(
-        role=role,
-        targets=[member.target for member in members],
-        disruptive=any(member.ready for member in members),
-        note=note,
-    )
+def _members(pods: Iterable[Json], now: datetime) -> dict[str, list[Member]]:
+    """By role, judged by no template."""
+    return {role: [member_of(pod, Wanted(), now) for pod in group] for role, group in _by_role(pods).items()}
 
 
 class _Pass:
@@ -143,59 +152,58 @@ class _Pass:
         self.now = world.now
         self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
         self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
-        name = name_of(roleset)
-        self.roles = [observe(role, self.pods.get(role["name"], ()), name, self.now) for role in self.specs]
+        self.roles = [observe(role, self.pods.get(role["name"], ()), roleset, self.now) for role in self.specs]
 
     def plan(self) -> Plan:
         held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
-        strategy = spec_of(self.roleset).get("updateStrategy") or ""
-        found = plan_roles(strategy, [role for role in self.roles if not role.grouped], held)
-        wanted = [*self._finalizer(), *self._steps(found)]
+        self.roles = kept_behind(self._strategy, self.roles, held | self._lost_revisions())
+        found, recovery_at, at_once = self._moves(held)
+        pod_steps = PodSteps(self.roles, found, self.now, Allowance(), _told(self.roleset), held, at_once)
+        wanted = [*self._finalizer(), *pod_steps.steps(), *self._strangers(pod_steps.allowance)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
-        wake_at = self._next_limit()
+        wake_at = earliest(self._next_limit(), pod_steps.wake_at, recovery_at)
         view = self._view(found, health, wake_at)
         status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now)
         reason = self._reason(steps)
         return conclude(self.world, self.roleset, self.memory, steps, reason, view, status=status, wake_at=wake_at)
+
+    @property
+    def _strategy(self) -> str:
+        return spec_of(self.roleset).get("updateStrategy") or ""
+
+    def _moves(self, held: frozenset[str]) -> tuple[RoleMoves, datetime | None, bool]:
+        """The moves, when recovery may begin, and whether it is under way: then nothing is drained."""
+        roles = [role for role in self.roles if not role.grouped]
+        recovered, recovery_at = service_recovery(roles, self.now)
+        if recovered:
+            return RoleMoves(recovered, scaling=True), None, True
+        return plan_roles(self._strategy, roles, held), recovery_at, False
+
+    def _lost_revisions(self) -> frozenset[str]:
+        """Roles whose old revision is no longer stored: their pods come back at the new one."""
+        failures = failures_of(self.memory, generation_of(self.roleset))
+        lost = [failure for failure in failures if failure.cause == "not-found"]
+        return frozenset(failure.step.replace("create-pods/", "old-revision/") for failure in lost)
 
     def _finalizer(self) -> list[Step]:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
             return []
         return [AddFinalizer(finalizer=labels.ROLESET_FINALIZER)]
 
-    def _steps(self, found: RoleMoves) -> list[Step]:
-        """Creates before deletes: when creating fails nothing has been taken away for it."""
-        allowance = Allowance()
-        creates = [
-            self._create(role, found.moves[role.name], allowance) for role in self.roles if role.name in found.moves
-        ]
-        deletes: list[Step] = [
-            _delete_step(name, allowance.targets(moves.deletes)) for name, moves in found.moves.items() if moves.deletes
-        ]
-        return [*(step for step in creates if step is not None), *deletes, *self._strangers(allowance)]
-
-    def _create(self, role: Role, moves: Moves, allowance: Allowance) -> Step | None:
-        granted = allowance.creates(moves.creates)
-        if not granted:
-            return None
-        note = f"{role.ready} of {role.budget.desired} ready"
-        slots = list(moves.slots[:granted])
-        count = 0 if slots else granted
-        return CreatePods(role=role.name, template_hash=role.template_hash, count=count, slots=slots, note=note)
-
     def _strangers(self, allowance: Allowance) -> list[Step]:
         """Pods of roles that the spec no longer has."""
         known = {role["name"] for role in self.specs}
         found: list[Step] = []
         for name in sorted(self.pods.keys() - known):
-            members = [member_of(pod, "", "", self.now) for pod in self.pods[name] if not is_deleting(pod)]
-            found.append(_delete_step(name, allowance.targets(members), "the role is no longer in the spec"))
+            members = [member_of(pod, Wanted(), self.now) for pod in self.pods[name] if not is_deleting(pod)]
+            found.append(delete_step(name, allowance.targets(members), "the role is no longer in the spec"))
         return found
 
     def _next_limit(self) -> datetime | None:
-        """When the next leaving pod stops counting."""
+        """When the next leaving pod stops counting, or the next ready one has been so for long enough."""
         limits = [leaves_by(pod) for pods in self.pods.values() for pod in pods]
+        limits += [member.ready_at for role in self.roles for member in role.active]
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
     def _reason(self, steps: Iterable[Step]) -> str:
@@ -234,4 +242,19 @@ def describe(step: Step) -> str:
         return f"create {counted(step.count or len(step.slots), 'pod')} of {step.role}"
     if isinstance(step, DeletePods) and step.targets:
         return f"delete {counted(len(step.targets), 'pod')} of {step.role}"
+    if isinstance(step, PatchPods):
+        return f"update {counted(len(step.targets), 'pod')} of {step.role} in place"
+    if isinstance(step, DrainPods):
+        return f"drain {counted(len(step.targets), 'pod')} of {step.role}"
+    if isinstance(step, WarmUpPods):
+        return f"warm up {counted(len(step.targets), 'pod')} of {step.role}"
     return "add the finalizer" if isinstance(step, AddFinalizer) else ""
+
+
+def _told(roleset: Json) -> dict[str, str]:
+    """By role: the template hash whose fallback to recreating pods has been said."""
+    try:
+        found = orjson.loads(annotations_of(roleset).get(labels.IN_PLACE_FALLBACK, "{}"))
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -123,7 +123,10 @@ class DeleteRoleSets(Wire):
 
 
 class CreatePods(Wire):
-    """Create pods of one role: `slots` for stateful roles, else `count` of them."""
+    """Create pods of one role: `slots` for stateful roles, else `count` of them.
+
+    `revision` is the ControllerRevision whose template they get; empty: the one that the RoleSet has.
+    """
 
     type: Literal["create-pods"] = "create-pods"
     role: str
@@ -131,14 +134,83 @@ class CreatePods(Wire):
     count: int = 0
     slots: list[int] = Field(default_factory=list)
     note: str = ""
+    revision: str = ""
 
 
 class DeletePods(Wire):
+    """`grace_seconds`: longer than the pods' own grace, so that running requests end; 0 leaves the grace as it is."""
+
     type: Literal["delete-pods"] = "delete-pods"
     role: str
     targets: list[Target]
     disruptive: bool = True
     note: str = ""
+    grace_seconds: int = 0
+
+
+class PatchPods(Wire):
+    """Give running pods the images of the role's template: an in-place update begins."""
+
+    type: Literal["patch-pods"] = "patch-pods"
+    role: str
+    template_hash: str
+    targets: list[Target]
+    disruptive: bool = True
+    note: str = ""
+
+
+class CompletePods(Wire):
+    """The in-place update of these pods has come to its end: label them as updated and open their gate."""
+
+    type: Literal["complete-pods"] = "complete-pods"
+    role: str
+    template_hash: str
+    targets: list[Target]
+
+
+class NotePods(Wire):
+    """Write on each pod why its in-place update has not come to an end: one reason a target."""
+
+    type: Literal["note-pods"] = "note-pods"
+    role: str
+    targets: list[Target]
+    reasons: list[str]
+
+
+class DrainPods(Wire):
+    """Close the gate of ready pods, so that no new request reaches them; what follows comes `seconds` later."""
+
+    type: Literal["drain-pods"] = "drain-pods"
+    role: str
+    targets: list[Target]
+    seconds: int
+    note: str = ""
+
+
+class RestorePods(Wire):
+    """Open the gate of pods that nothing is going to happen to."""
+
+    type: Literal["restore-pods"] = "restore-pods"
+    role: str
+    targets: list[Target]
+
+
+class WarmUpPods(Wire):
+    """Have each pod generate its first token; a long step, whose result stands on the pod."""
+
+    type: Literal["warm-up-pods"] = "warm-up-pods"
+    role: str
+    template_hash: str
+    targets: list[Target]
+
+
+class FallBack(Wire):
+    """Say once a revision that the role's pods are replaced instead of updated in place."""
+
+    type: Literal["fall-back"] = "fall-back"
+    role: str
+    template_hash: str
+    message: str
 
 
 class StartRollout(Wire):
@@ -174,6 +246,7 @@ class UnknownStep(BaseModel):
 KNOWN_STEPS: tuple[type[Wire], ...] = (
     AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+    PatchPods, CompletePods, NotePods, DrainPods, RestorePods, WarmUpPods, FallBack,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -198,6 +271,13 @@ Step = Annotated[
     | Annotated[StartRollout, Tag("start-rollout")]
     | Annotated[CloseRollout, Tag("close-rollout")]
     | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[PatchPods, Tag("patch-pods")]
+    | Annotated[CompletePods, Tag("complete-pods")]
+    | Annotated[NotePods, Tag("note-pods")]
+    | Annotated[DrainPods, Tag("drain-pods")]
+    | Annotated[RestorePods, Tag("restore-pods")]
+    | Annotated[WarmUpPods, Tag("warm-up-pods")]
+    | Annotated[FallBack, Tag("fall-back")]
     | Annotated[UnknownStep, Tag("unknown")],
     Discriminator(_step_tag),
 ]
