@@ -32,6 +32,8 @@ LINE_LIMIT_BYTES = 16 * 1024 * 1024
 """An object is at most 3 MiB in etcd; a longer line in a watch is no object."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+"""For kinds of Kubernetes only: lists are merged by their keys."""
 FIELD_MANAGER = "brixflow"
 
 
@@ -77,9 +79,11 @@ class KubeClient:
         params = {"fieldManager": FIELD_MANAGER}
         return await self.call("PUT", path_of(resource, namespace, name, sub), body=body, params=params)
 
-    async def patch(self, resource: Resource, namespace: str, name: str, body: Any, kind: str = MERGE_PATCH) -> Json:
-        params = {"fieldManager": FIELD_MANAGER}
-        return await self.call("PATCH", path_of(resource, namespace, name), body=body, params=params, content_type=kind)
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: Any, kind: str = MERGE_PATCH, sub: str | None = None
+    ) -> Json:
+        params, path = {"fieldManager": FIELD_MANAGER}, path_of(resource, namespace, name, sub)
+        return await self.call("PATCH", path, body=body, params=params, content_type=kind)
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Json:
         """Delete exactly the object with `uid`: another one of that name answers KubeConflict."""

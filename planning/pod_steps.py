@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import orjson
+
+from crds import labels
 from planning.backoff import earliest
 from planning.flight import DEADLINE
 from planning.limits import Allowance
 from planning.managers import RoleMoves
 from planning.members import Member, Moves, Role
+from planning.objects import annotations_of
 from planning.wire import (
     CompletePods,
     CreatePods,
@@ -209,3 +213,12 @@ def delete_step(role: str, members: Sequence[Member], note: str = "", *, drain_s
         note=note,
         grace_seconds=drain_seconds if drain_seconds > longest else 0,
     )
+
+
+def fallbacks_told(roleset: Json) -> dict[str, str]:
+    """By role: the template hash whose fallback to recreating pods has been said."""
+    try:
+        found = orjson.loads(annotations_of(roleset).get(labels.IN_PLACE_FALLBACK, "{}"))
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
-
 from crds import labels
 from planning import roleset_status
 from planning.backoff import earliest, failures_of, held_back, waiting
@@ -16,7 +14,6 @@ from planning.limits import Allowance
 from planning.managers import RoleMoves, kept_behind, plan_roles
 from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
 from planning.objects import (
-    annotations_of,
     generation_of,
     has_finalizer,
     in_order,
@@ -26,7 +23,7 @@ from planning.objects import (
     uid_of,
 )
 from planning.planner import Plan, Resource, World
-from planning.pod_steps import PodSteps, delete_step
+from planning.pod_steps import PodSteps, delete_step, fallbacks_told
 from planning.recovery import service_recovery
 from planning.roleset_status import Health, Reasons
 from planning.view import RoleRow, counted, model_of, page
@@ -158,7 +155,7 @@ class _Pass:
         held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
         self.roles = kept_behind(self._strategy, self.roles, held | self._lost_revisions())
         found, recovery_at, at_once = self._moves(held)
-        pod_steps = PodSteps(self.roles, found, self.now, Allowance(), _told(self.roleset), held, at_once)
+        pod_steps = PodSteps(self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, at_once)
         wanted = [*self._finalizer(), *pod_steps.steps(), *self._strangers(pod_steps.allowance)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
@@ -249,12 +246,3 @@ def describe(step: Step) -> str:
     if isinstance(step, WarmUpPods):
         return f"warm up {counted(len(step.targets), 'pod')} of {step.role}"
     return "add the finalizer" if isinstance(step, AddFinalizer) else ""
-
-
-def _told(roleset: Json) -> dict[str, str]:
-    """By role: the template hash whose fallback to recreating pods has been said."""
-    try:
-        found = orjson.loads(annotations_of(roleset).get(labels.IN_PLACE_FALLBACK, "{}"))
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
