@@ -37,9 +37,10 @@ def _hold(fleet: Fleet, surplus: int) -> FleetMoves:
         return _grow(fleet, -surplus, fleet.current)
     idle = [member for member in fleet.active if not member.ready]
     idle.sort(key=lambda member: member.revision != fleet.update)
-    chosen = idle[: max(0, len(fleet.active) - _most(fleet))]
     serving = fleet.deletion_order(member for member in fleet.active if member.ready)
-    chosen += serving[: max(0, len(serving) - fleet.budget.desired)]
+    gone = serving[: max(0, len(serving) - fleet.budget.desired)]
+    room = _most(fleet) - (len(serving) - len(gone))
+    chosen = idle[: max(0, len(idle) - room)] + gone
     return FleetMoves(deletes=chosen, acted=bool(chosen))
 
 

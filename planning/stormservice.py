@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crds import labels
+from planning import departure
 from planning.adoption import is_orphaning
 from planning.limits import Allowance
 from planning.objects import has_finalizer, in_order, is_deleting, name_of, spec_of, status_of, uid_of
@@ -110,8 +111,10 @@ def _deletion(world: World, storm: Json, memory: Memory) -> Plan:
     else:
         reason = "other finalizers hold the object"
     roles = ((spec_of(storm).get("template") or {}).get("spec") or {}).get("roles") or ()
-    view = View(phase="Deleting", model=model_of(roles), details=f"**Deleting**: {reason}")
-    return conclude(world, storm, memory, steps, reason, view)
+    blocked = departure.held_by(rolesets)
+    view = View(phase="Deleting", blocked=blocked, model=model_of(roles), details=f"**Deleting**: {reason}")
+    status = departure.status(storm, blocked, world.now)
+    return conclude(world, storm, memory, steps, reason, view, status=status)
 
 
 def _unchanged(roleset: Json) -> Target:
