@@ -85,10 +85,18 @@ class KubeClient:
         params, path = {"fieldManager": FIELD_MANAGER}, path_of(resource, namespace, name, sub)
         return await self.call("PATCH", path, body=body, params=params, content_type=kind)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Json:
-        """Delete exactly the object with `uid`: another one of that name answers KubeConflict."""
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, version: str = "", grace_seconds: int = 0
+    ) -> Json:
+        """Delete exactly the object with `uid`, in that version if any: another one answers KubeConflict.
+
+        `grace_seconds` is what a pod gets instead of its own grace; 0 leaves that.
+        """
+        preconditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         body["propagationPolicy"] = "Background"
+        if grace_seconds:
+            body["gracePeriodSeconds"] = grace_seconds
         return await self.call("DELETE", path_of(resource, namespace, name), body=body)
 
     async def call(

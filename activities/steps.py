@@ -18,7 +18,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import child_steps, object_steps
+from activities import adoption, budget_steps, child_steps, object_steps, pod_steps
 from activities.decisions import heartbeat_seconds
 from activities.errors import KubeAmbiguous, KubeError
 from activities.events import EventRecorder
@@ -47,17 +47,31 @@ HANDLERS: Mapping[str, Handler] = {
     "renumber-revision": object_steps.renumber_revision,
     "delete-revisions": object_steps.delete_revisions,
     "apply-service": object_steps.apply_service,
+    "apply-budget": budget_steps.apply_budget,
+    "delete-budgets": budget_steps.delete_budgets,
+    "adopt": adoption.adopt,
     "create-rolesets": child_steps.create_rolesets,
     "update-rolesets": child_steps.update_rolesets,
     "delete-rolesets": child_steps.delete_rolesets,
     "create-pods": child_steps.create_pods,
     "delete-pods": child_steps.delete_pods,
+    "patch-pods": pod_steps.patch_pods,
+    "complete-pods": pod_steps.complete_pods,
+    "note-pods": pod_steps.note_pods,
+    "drain-pods": pod_steps.drain_pods,
+    "restore-pods": pod_steps.restore_pods,
+    "warm-up-pods": pod_steps.mark_warm_ups,
+    "fall-back": pod_steps.fall_back,
 }
 STAGES: Mapping[str, str] = {
     "add-finalizer": "beside",
     "create-revision": "beside",
     "renumber-revision": "beside",
     "apply-service": "beside",
+    "apply-budget": "beside",
+    "complete-pods": "beside",
+    "note-pods": "beside",
+    "restore-pods": "beside",
 }
 """Steps of the same stage run together; every other step type is a stage of its own."""
 
@@ -82,9 +96,12 @@ class Steps:
         about = store.get(order.ref.namespace, order.ref.name)
         with self._polls.tending(order.ref.uid):
             async with heartbeats():
-                outcomes = await self._stages(self._contexts(order, fence))
-        for step, outcome in zip(order.decision.steps, outcomes, strict=False):
+                contexts = self._contexts(order, fence)
+                outcomes = await self._stages(contexts)
+        for (step, context), outcome in zip(contexts, outcomes, strict=False):
             self._tell(order, about, step, outcome)
+            for event in context.told:
+                self._recorder.record(context.fence.owner(), *event)
         return Outcomes(outcomes=outcomes)
 
     def _contexts(self, order: CarryOut, fence: Fence) -> list[tuple[Any, StepContext]]:

@@ -18,6 +18,8 @@ EVENT_REASONS: Mapping[str, str] = {
     "create-pods": labels.EVENT_PODS_CREATED,
     "delete-pods": labels.EVENT_PODS_DELETED,
     "apply-service": labels.EVENT_SERVICE_SYNCED,
+    "apply-budget": labels.EVENT_BUDGET_SYNCED,
+    "adopt": labels.EVENT_ADOPTED,
 }
 """Reason of the Event that tells of a step's success."""
 STEP_EVENTS = frozenset(EVENT_REASONS.values())
@@ -42,7 +44,14 @@ def decision_line(decision: Decision) -> str:
     return cut_bytes("; ".join(step_line(step) for step in decision.steps) or decision.reason)
 
 
+ON_PODS = frozenset(
+    {"patch-pods", "drain-pods", "complete-pods", "note-pods", "restore-pods", "warm-up-pods", "fall-back"}
+)
+
+
 def _action(step: Any) -> str:
+    if step.type in ON_PODS:
+        return _on_pods(step)
     match step.type:
         case "create-rolesets":
             return f"create {_count(step.indexes, 'RoleSet')} at {step.revision}"
@@ -56,8 +65,38 @@ def _action(step: Any) -> str:
             return f"delete {_pods(len(step.targets))} of {step.role}"
         case "delete-revisions":
             return f"delete {_count(step.targets, 'revision')}"
+        case "adopt":
+            return f"adopt {_count(step.targets, step.kind)}"
+        case _:
+            return _beside(step)
+
+
+def _beside(step: Any) -> str:
+    match step.type:
+        case "apply-budget":
+            return f"apply PodDisruptionBudget {step.name} (at least {step.min_available} stay)"
+        case "delete-budgets":
+            return f"delete {_count(step.targets, 'PodDisruptionBudget')}"
         case _:
             return _other(step)
+
+
+def _on_pods(step: Any) -> str:
+    match step.type:
+        case "patch-pods":
+            return f"update {_pods(len(step.targets))} of {step.role} in place to {step.template_hash}"
+        case "drain-pods":
+            return f"drain {_pods(len(step.targets))} of {step.role} for {step.seconds} s"
+        case "complete-pods":
+            return f"complete the in-place update of {_pods(len(step.targets))} of {step.role}"
+        case "note-pods":
+            return f"note on {_pods(len(step.targets))} of {step.role}: {', '.join(sorted(set(step.reasons)))}"
+        case "restore-pods":
+            return f"open the gate of {_pods(len(step.targets))} of {step.role}"
+        case "warm-up-pods":
+            return f"warm up {_pods(len(step.targets))} of {step.role}"
+        case _:
+            return f"replace pods instead: {step.message}"
 
 
 def _other(step: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from crds import labels
 from crds.intorstr import Budget, IntOrStringError, resolve
 from planning import names
+from planning.budgets import min_available
 from planning.eligibility import NO_BUDGET, Eligibility
 from planning.flight import Flight, flight_of, has_gate, restarts_of, time_in
 from planning.objects import (
@@ -213,11 +214,12 @@ def role_budget(role: Json) -> tuple[Budget, str]:
     if desired == 0:
         return Budget(0, 0, 0), ""
     strategy = role.get("updateStrategy") or {}
+    _, fault = min_available(role.get("disruptionTolerance"), desired)
     try:
         surge, unavailable = resolve(strategy.get("maxSurge"), strategy.get("maxUnavailable"), desired)
     except IntOrStringError as error:
         return Budget(desired, 0, 0), f"role {role['name']}: {error}"
-    return Budget(desired, surge, min(unavailable, desired)), ""
+    return Budget(desired, surge, min(unavailable, desired)), f"role {role['name']}: {fault}" if fault else ""
 
 
 def observe(role: Json, pods: Iterable[Json], roleset: Json, now: datetime) -> Role:

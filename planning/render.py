@@ -160,6 +160,21 @@ def _roleset_spec(template: Json, replicas: dict[str, int]) -> Json:
     return spec
 
 
+def roleset_at(roleset: Json, revision: Json, role_name: str) -> Json:
+    """The RoleSet with that role's pod template as `revision` has it. Raises RenderError when it has no such role."""
+    roles = (revision_template(revision).get("spec") or {}).get("roles") or ()
+    old = next((role for role in roles if role["name"] == role_name), None)
+    if old is None:
+        raise RenderError(f"revision {name_of(revision)} has no role {role_name}")
+    number, name = role_revision(revision, role_name)
+    notes = {labels.role_revision_annotation(role_name): str(number)}
+    notes[labels.role_revision_name_annotation(role_name)] = name
+    live = spec_of(roleset).get("roles") or ()
+    kept = [{**role, "template": old.get("template") or {}} if role["name"] == role_name else role for role in live]
+    metadata = {**roleset["metadata"], "annotations": annotations_of(roleset) | notes}
+    return {**roleset, "metadata": metadata, "spec": {**spec_of(roleset), "roles": kept}}
+
+
 def render_pod(roleset: Json, role_name: str, *, name: str, slot: int | None) -> Json:
     """A pod of the role; `slot` is its place in a stateful role. Raises RenderError for an unknown role."""
     role = next((role for role in spec_of(roleset).get("roles") or () if role["name"] == role_name), None)

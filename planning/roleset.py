@@ -10,6 +10,7 @@ from typing import Any, Final
 from crds import labels
 from planning import roleset_status
 from planning.backoff import earliest, failures_of, held_back, waiting
+from planning.budgets import budget_steps, role_budgets
 from planning.limits import Allowance
 from planning.managers import RoleMoves, kept_behind, plan_roles
 from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
@@ -25,6 +26,7 @@ from planning.objects import (
 from planning.planner import Plan, Resource, World
 from planning.pod_steps import PodSteps, delete_step, fallbacks_told
 from planning.recovery import service_recovery
+from planning.resources import BUDGET
 from planning.roleset_status import Health, Reasons
 from planning.view import RoleRow, counted, model_of, page
 from planning.wire import (
@@ -63,7 +65,7 @@ class RoleSetPlanner:
 
     @property
     def owns(self) -> Sequence[Resource]:
-        return (POD,)
+        return (POD, BUDGET)
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
         if world.object is None or uid_of(world.object) != world.ref.uid:
@@ -156,7 +158,8 @@ class _Pass:
         self.roles = kept_behind(self._strategy, self.roles, held | self._lost_revisions())
         found, recovery_at, at_once = self._moves(held)
         pod_steps = PodSteps(self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, at_once)
-        wanted = [*self._finalizer(), *pod_steps.steps(), *self._strangers(pod_steps.allowance)]
+        beside = [*self._finalizer(), *self._budgets()]
+        wanted = [*beside, *pod_steps.steps(), *self._strangers(pod_steps.allowance)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
         wake_at = earliest(self._next_limit(), pod_steps.wake_at, recovery_at)
@@ -187,6 +190,10 @@ class _Pass:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
             return []
         return [AddFinalizer(finalizer=labels.ROLESET_FINALIZER)]
+
+    def _budgets(self) -> list[Step]:
+        """A disruption budget for each role that tolerates only so much."""
+        return budget_steps(role_budgets(self.roleset), self.world.children.get(BUDGET.key, ()))
 
     def _strangers(self, allowance: Allowance) -> list[Step]:
         """Pods of roles that the spec no longer has."""

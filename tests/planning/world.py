@@ -10,17 +10,32 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from activities.store import owner_key
+from crds import labels
 from planning import names
 from planning.backoff import after, step_key
+from planning.budgets import render_budget
 from planning.objects import format_time, is_deleting, labels_of, name_of, uid_of
 from planning.planner import Plan, World
 from planning.registry import PLANNERS
-from planning.render import render_pod, render_revision, render_roleset, render_service, roleset_update
+from planning.render import (
+    owner_reference,
+    render_pod,
+    render_revision,
+    render_roleset,
+    render_service,
+    roleset_at,
+    roleset_update,
+)
 from planning.wire import Decision, Done, Failed, Memory, Ref, RolloutResult
+from tests.planning.world_pods import PodActions
 
 Json = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-OWNED = {"stormservice": ("roleset", "controllerrevision", "service"), "roleset": ("pod",)}
+OWNED = {
+    "stormservice": ("roleset", "controllerrevision", "service", "poddisruptionbudget"),
+    "roleset": ("pod", "poddisruptionbudget"),
+}
 
 
 def pod_template(image: str = "engine:v1", **env: str) -> Json:
@@ -33,7 +48,7 @@ def pod_template(image: str = "engine:v1", **env: str) -> Json:
 
 
 def role(name: str = "worker", replicas: int = 1, image: str = "engine:v1", **fields: Any) -> Json:
-    strategy = {k: fields.pop(k) for k in ("maxSurge", "maxUnavailable") if k in fields}
+    strategy = {k: fields.pop(k) for k in ("type", "maxSurge", "maxUnavailable") if k in fields}
     found = {"name": name, "replicas": replicas, "template": pod_template(image), **fields}
     return found | ({"updateStrategy": {"type": "Recreate", **strategy}} if strategy else {})
 
@@ -69,7 +84,7 @@ def roleset(*roles: Json, name: str = "set", update_strategy: str = "Sequential"
     }  # fmt: skip
 
 
-class Cluster:
+class Cluster(PodActions):
     """All objects, keyed by (resource key, name), and the memories of their workflows."""
 
     def __init__(self, *roots: Json, fail: dict[str, str] | None = None) -> None:
@@ -81,6 +96,7 @@ class Cluster:
         self.decisions: list[tuple[str, Decision]] = []
         self.events: list[tuple[str, str, str]] = []
         self.fail = fail or {}
+        self.told: list[tuple[str, str]] = []
         self.statuses = 0
         self.closed: set[str] = set()
         self._count = itertools.count(1)
@@ -107,6 +123,17 @@ class Cluster:
                 if any(o["uid"] == uid for o in found["metadata"].get("ownerReferences", ()))
             ]
             for child in OWNED[key]
+        }
+
+    def ownerless(self, key: str, name: str) -> dict[str, list[Json]]:
+        """What the loop shows of objects without a controller: those made for, or called like, the asking object."""
+        return {
+            resource.key: [
+                found
+                for found in self.all(resource.key)
+                if not found["metadata"].get("ownerReferences") and owner_key(found) == f"default/{name}"
+            ]
+            for resource in getattr(PLANNERS[key], "adopts", ())
         }
 
     def memory(self, key: str, name: str) -> Memory:
@@ -153,7 +180,7 @@ class Cluster:
         uid = uid_of(found) if found is not None else "gone"
         ref = Ref(kind=key, namespace="default", name=name, uid=uid)
         while True:
-            world = World(ref, deepcopy(found), self.children(key, uid), self.now)
+            world = World(ref, deepcopy(found), self.children(key, uid), self.now, self.ownerless(key, name))
             before = deepcopy(world)
             scope = self.rollout if key == "stormservice" else None
             plan = PLANNERS[key].plan(world, self.memory(key, name), scope)
@@ -245,6 +272,20 @@ class Cluster:
         self.objects.pop(("service", step.name), None)
         self._add("service", render_service(found))
 
+    def _apply_budget(self, found: Json, step: Any, memory: Memory) -> None:
+        self.objects.pop(("poddisruptionbudget", step.name), None)
+        self._add("poddisruptionbudget", render_budget(found, found["apiVersion"], found["kind"], step))
+
+    def _delete_budgets(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            del self.objects["poddisruptionbudget", target.name]
+
+    def _adopt(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            live = self.get(step.kind, target.name)
+            assert live["metadata"]["resourceVersion"] == target.resource_version != ""
+            live["metadata"]["ownerReferences"] = [owner_reference(found, found["apiVersion"], found["kind"])]
+
     def _create_rolesets(self, found: Json, step: Any, memory: Memory) -> None:
         for index in step.indexes:
             name = names.roleset_name(name_of(found), self._suffix(found, memory))
@@ -265,16 +306,24 @@ class Cluster:
             self.delete("roleset", target.name)
 
     def _create_pods(self, found: Json, step: Any, memory: Memory) -> None:
-        for slot in step.slots:
-            name = names.stateful_pod_name(name_of(found), step.role, step.template_hash, slot)
-            self._add("pod", render_pod(found, step.role, name=name, slot=slot))
-        for _ in range(step.count):
-            name = names.stateless_pod_name(name_of(found), step.role, self._suffix(found, memory))
-            self._add("pod", render_pod(found, step.role, name=name, slot=None))
+        if step.revision:
+            found = roleset_at(found, self.get("controllerrevision", step.revision), step.role)
+        made = [
+            (names.stateful_pod_name(name_of(found), step.role, step.template_hash, slot), slot) for slot in step.slots
+        ]
+        made += [
+            (names.stateless_pod_name(name_of(found), step.role, self._suffix(found, memory)), None)
+            for _ in range(step.count)
+        ]
+        for name, slot in made:
+            pod = render_pod(found, step.role, name=name, slot=slot)
+            assert pod["metadata"]["labels"][labels.ROLE_TEMPLATE_HASH] == step.template_hash
+            self._add("pod", pod)
+            self._gate(pod, True)
 
     def _delete_pods(self, found: Json, step: Any, memory: Memory) -> None:
         for target in step.targets:
-            self.delete("pod", target.name, after=timedelta(seconds=30))
+            self.delete("pod", target.name, after=timedelta(seconds=max(30, step.grace_seconds)))
 
     def _start_rollout(self, found: Json, step: Any, memory: Memory) -> None:
         self.rollout = step.revision
