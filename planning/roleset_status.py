@@ -10,9 +10,9 @@ from typing import Any, Final
 from crds import labels
 from planning.backoff import failures_of
 from planning.conditions import Condition, merged
-from planning.members import Role
+from planning.members import Member, Role
 from planning.objects import generation_of, is_condition_true, is_deleting, status_of
-from planning.trouble import Trouble, worst_of
+from planning.trouble import Trouble, first_of, worst_of
 from planning.wire import Memory
 
 Json = dict[str, Any]
@@ -66,7 +66,19 @@ def health_of(roleset: Json, roles: Sequence[Role], pods: Mapping[str, Sequence[
     ]  # fmt: skip
     faults = [role.fault for role in roles if role.fault]
     failed = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(roleset))]
-    return Health(short, worst_of(waiting), [*faults, *failed])
+    said = [trouble for role in roles for member in role.active if (trouble := _trouble_of(role, member))]
+    return Health(short, first_of(worst_of(waiting), *said), [*faults, *failed])
+
+
+def _trouble_of(role: Role, member: Member) -> Trouble | None:
+    """What keeps a pod from counting although its containers run."""
+    if member.updated and member.warmth.message:
+        tries = member.warmth.tries
+        text = f"pod {member.name}: warm-up failed ({tries} tries): {member.warmth.message}"
+        return Trouble(text, stuck=True)
+    if member.flies_to(role.template_hash) and member.flight is not None and member.serving:
+        return Trouble(f"pod {member.name}: in-place update: {member.flight.pending}", stuck=False)
+    return None
 
 
 def status(roleset: Json, roles: Sequence[Role], health: Health, reasons: Reasons, now: datetime) -> Json:
