@@ -13,6 +13,7 @@ import pytest
 
 from activities.credentials import Credentials
 from activities.kube import KubeClient
+from activities.metrics import Metrics
 from crds.admission.sidecar import DEFAULT_IMAGE
 from local.cluster import OPERATOR_ACCOUNT
 from local.kubeconfig import ensure_token_kubeconfig
@@ -35,6 +36,7 @@ class Webhooks:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self.admission: Admission | None = None
+        self.metrics = Metrics()
 
     def run(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -44,9 +46,18 @@ class Webhooks:
 
     async def _start(self) -> None:
         self._kube = KubeClient(Credentials(self._kubeconfig))
-        self.admission = Admission(self._kube, ("0.0.0.0", PORT), "aibrix-system", DEFAULT_IMAGE)
+        self.admission = Admission(self._kube, ("0.0.0.0", PORT), "aibrix-system", DEFAULT_IMAGE, self.metrics)
         await self.admission.start()
         await self.admission.refresh()
+
+    def calls(self, **labels: str) -> float:
+        """How many calls of all webhooks (or those with `labels`) were counted since the session began."""
+        found = [each for family in self.metrics.registry.collect() for each in family.samples]
+        return sum(
+            each.value
+            for each in found
+            if each.name == "brixflow_admission_requests_total" and labels.items() <= each.labels.items()
+        )
 
     def stop(self) -> None:
         self.run(self._stop())
