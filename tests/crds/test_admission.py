@@ -189,13 +189,11 @@ def test_a_selector_of_either_form_is_understood(api, webhooks, selector):
 def test_what_is_merely_unwise_is_a_warning(api, webhooks):
     strategy = {"coschedulingSchedulingStrategy": {}}
     odd = role(replicas=-1, schedulingStrategy=strategy)
-    manifest = storm(
-        odd, updateStrategy={"maxSurge": 0, "maxUnavailable": "0%"}, disruptionTolerance={"maxUnavailable": 1}
-    )
+    manifest = storm(odd, updateStrategy={"maxSurge": 0, "maxUnavailable": "0%"})
     manifest["spec"]["template"]["spec"]["schedulingStrategy"] = strategy
     reply = api.ask(manifest)
     assert reply.accepted
-    assert len(reply.warnings) == 4
+    assert len(reply.warnings) == 3
     assert "maxUnavailable counts as 1" in reply.warnings[0]
 
 
