@@ -165,5 +165,3 @@ def test_envoys_objects_have_their_names_and_cover_every_path(control_plane):
     policy = "aibrix-system/aibrix-gateway-plugins-extension-policy"
     key = f"envoy.filters.http.ext_proc/envoyextensionpolicy/{policy}/extproc/0"
     assert list(patches[0]["operation"]["value"]["typed_per_filter_config"]) == [key]
-
-
