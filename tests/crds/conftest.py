@@ -7,7 +7,7 @@ import dataclasses
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -21,7 +21,9 @@ from local.webhooks import publish_webhook_endpoint
 from tests.crds.api import Api
 from tests.crds.objects import NAMESPACE, scaler
 from tests.slot import SLOT
+from tests.workflows.rig import World, operator_in_process, world_in
 from workflows.admission import Admission
+from workflows.operator import Operator
 
 INTERFACE, ADDRESS = f"brixw{SLOT}", f"198.18.0.{SLOT + 1}"
 PORT = 27900 + SLOT
@@ -105,3 +107,16 @@ def wait_until_asked(api: Api) -> None:
     while api.ask(scaler(maxReplicas=-1)).accepted:
         assert time.monotonic() < deadline, "the webhooks are not asked"
         time.sleep(0.1)
+
+
+@pytest.fixture
+async def world(control_plane) -> AsyncIterator[World]:
+    async with world_in(control_plane.kubeconfig) as found:
+        yield found
+
+
+@pytest.fixture
+async def operator(control_plane) -> AsyncIterator[Operator]:
+    """An operator that acts; admission is answered by `webhooks`."""
+    async with operator_in_process(control_plane.kubeconfig, control_plane.temporal_address) as found:
+        yield found
