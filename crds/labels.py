@@ -86,6 +86,11 @@ HPKV_BLOCK_SIZE_BYTES: Final = f"{_HPKV}/block-size-bytes"
 HPKV_BLOCK_COUNT: Final = f"{_HPKV}/block-count"
 HPKV_TOTAL_SLOTS: Final = f"{_HPKV}/total-slots"
 HPKV_VIRTUAL_NODES: Final = f"{_HPKV}/virtual-node-count"
+KVCACHE_PORTS: Final = {HPKV_RDMA_PORT: 18512, HPKV_ADMIN_PORT: 9100}
+KVCACHE_COUNTS: Final = {
+    HPKV_BLOCK_SIZE_BYTES: 4096, HPKV_BLOCK_COUNT: 1048576, HPKV_TOTAL_SLOTS: 4096, HPKV_VIRTUAL_NODES: 100,
+}  # fmt: skip
+"""Numbers that annotations of a KVCache set, each with its default."""
 INFINISTORE_LINK_TYPE: Final = "infinistore.kvcache.orchestration.aibrix.ai/link-type"
 INFINISTORE_GID_INDEX: Final = "infinistore.kvcache.orchestration.aibrix.ai/hint-gid-index"
 
