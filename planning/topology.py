@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crds import labels
 from planning import names
 from planning.conditions import Condition
-from planning.members import Role
 from planning.objects import is_deleting, labels_of, name_of, spec_of, status_of, uid_of
 from planning.view import counted
+
+if TYPE_CHECKING:  # members are rendered with the help of this module
+    from planning.members import Role
 
 Json = dict[str, Any]
 PREFERRED_WEIGHT: Final = 100

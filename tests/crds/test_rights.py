@@ -30,8 +30,6 @@ def may(control_plane, who: str, verb: str, resource: str, namespace: str = "def
         ("delete", "rolesets.orchestration.aibrix.ai"),
         ("create", "podsets.orchestration.aibrix.ai"),
         ("patch", "podsets.orchestration.aibrix.ai/status"),
-        ("create", "podgroups.scheduling.x-k8s.io"),
-        ("delete", "podgroups.scheduling.volcano.sh"),
         ("create", "pods"),
         ("delete", "pods"),
         ("create", "services"),
