@@ -34,6 +34,7 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 """For kinds of Kubernetes only: lists are merged by their keys."""
+APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "brixflow"
 
 
@@ -84,6 +85,12 @@ class KubeClient:
     ) -> Json:
         params, path = {"fieldManager": FIELD_MANAGER}, path_of(resource, namespace, name, sub)
         return await self.call("PATCH", path, body=body, params=params, content_type=kind)
+
+    async def apply(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Server-side apply: the fields of `body` are ours from now on, those we no longer name go, others stay."""
+        path = path_of(resource, namespace, body["metadata"]["name"])
+        params = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self.call("PATCH", path, body=body, params=params, content_type=APPLY_PATCH)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, version: str = "", grace_seconds: int = 0

@@ -12,7 +12,7 @@ from activities.kube import STRATEGIC_MERGE_PATCH
 from activities.resources import PODS, ROLESETS
 from activities.writes import StepContext, slow_start
 from crds import labels
-from planning import names
+from planning import names, topology
 from planning.eligibility import Eligibility
 from planning.flight import has_gate, restarts_of, state_after
 from planning.objects import annotations_of, format_time, spec_of
@@ -93,7 +93,7 @@ def _new_labels(roleset: Json, role: Json) -> Json:
         labels.ROLE_REVISION_NAME: noted.get(labels.role_revision_name_annotation(name)),
     }
     known = {label: value for label, value in revision.items() if value is not None}
-    return {labels.ROLE_TEMPLATE_HASH: names.role_hash(role), **known}
+    return {labels.ROLE_TEMPLATE_HASH: topology.role_hash(roleset, role), **known}
 
 
 def _arrival(roleset: Json, role: Json, pod: Json) -> Json:
@@ -178,7 +178,7 @@ async def fall_back(context: StepContext, step: FallBack) -> None:
 def role_of(roleset: Json, name: str, template_hash: str) -> Json:
     """The role as the RoleSet has it; StaleStep unless it is still at that template."""
     role: Json | None = next((role for role in spec_of(roleset).get("roles") or () if role["name"] == name), None)
-    if role is None or names.role_hash(role) != template_hash:
+    if role is None or topology.role_hash(roleset, role) != template_hash:
         raise StaleStep(f"the template of role {name} has changed")
     return role
 

@@ -23,7 +23,7 @@ from activities.resources import PODS, ROLESETS
 from activities.steps import heartbeats
 from activities.store import Cache
 from crds import labels
-from planning import names
+from planning import topology
 from planning.objects import spec_of, status_of
 from planning.planner import Json
 from planning.view import model_of
@@ -55,8 +55,9 @@ class WarmUps:
         roleset = self._cache.stores[ROLESETS.key].by_uid(order.ref.uid)
         roles = spec_of(roleset or {}).get("roles") or ()
         found = next((role for role in roles if role["name"] == order.step.role), None)
-        same = found is not None and found.get("warmUp") and names.role_hash(found) == order.step.template_hash
-        return found if same else None
+        if roleset is None or found is None or not found.get("warmUp"):
+            return None
+        return found if topology.role_hash(roleset, found) == order.step.template_hash else None
 
     async def _one(self, order: WarmUp, role: Json, target: Target) -> str:
         pod = self._cache.stores[PODS.key].by_uid(target.uid)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from crds import labels
-from planning import names
+from planning import topology
 from planning.live_match import normalised
 from planning.objects import annotations_of, labels_of, spec_of
 from planning.render import render_pod
@@ -30,7 +30,7 @@ class Eligibility:
     def __init__(self, roleset: Json, role: Json) -> None:
         self._roleset, self._role = roleset, role
         self._shape = shape_of(roleset, role)
-        self._hash = names.role_hash(role)
+        self._hash = topology.role_hash(roleset, role)
         self._images = images_of((role.get("template") or {}).get("spec") or {})
 
     def fault_of(self, pod: Json) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from crds import labels
 from crds.intorstr import Budget, IntOrStringError, resolve
-from planning import names
+from planning import names, topology
 from planning.budgets import min_available
 from planning.eligibility import NO_BUDGET, Eligibility
 from planning.flight import Flight, flight_of, has_gate, restarts_of, time_in
@@ -119,9 +119,9 @@ class Moves:
 class Role:
     """One role with its budget and pods, oldest first.
 
-    `fault` says what is wrong with its spec; `grouped` roles have PodSets instead of pods: no task of these rules.
-    `behind` is a pod of the template that missing pods get while it is not the role's turn to be updated.
-    `prefers_in_place`: its strategy asks for in-place updates; whether they are possible is `in_place`.
+    `fault` says what is wrong with its spec; members of `grouped` roles are PodSets, each in its slot. `behind` is a
+    pod of the template that missing pods get while it is not the role's turn to be updated. `prefers_in_place`: its
+    strategy asks for in-place updates; whether they are possible is `in_place`.
     """
 
     name: str
@@ -225,9 +225,7 @@ def role_budget(role: Json) -> tuple[Budget, str]:
 def observe(role: Json, pods: Iterable[Json], roleset: Json, now: datetime) -> Role:
     """The role with its pods as of `now`."""
     budget, fault = role_budget(role)
-    size = int(role.get("podGroupSize") or 1)
-    if size > 1:
-        fault = f"role {role['name']}: podGroupSize {size} needs PodSets, which this operator does not serve"
+    grouped = names.group_size(role) > 1
     wanted = wanted_of(role, roleset)
     return Role(
         name=role["name"],
@@ -238,8 +236,8 @@ def observe(role: Json, pods: Iterable[Json], roleset: Json, now: datetime) -> R
         template_hash=wanted.template_hash,
         fault=fault,
         roleset=name_of(roleset),
-        grouped=size > 1,
-        prefers_in_place=wanted.eligibility is not None,
+        grouped=grouped,
+        prefers_in_place=wanted.eligibility is not None and not grouped,
         drain_seconds=int(role.get("drainSeconds") or 0),
         recovers_service=role.get("recoveryPolicy") == "Service",
         warm_up=role.get("warmUp"),
@@ -250,7 +248,7 @@ def wanted_of(role: Json, roleset: Json) -> Wanted:
     in_place = (role.get("updateStrategy") or {}).get("type") == "InPlaceIfPossible"
     return Wanted(
         digest=names.role_digest(role),
-        template_hash=names.role_hash(role),
+        template_hash=topology.role_hash(roleset, role),
         min_ready=timedelta(seconds=int(role.get("minReadySeconds") or 0)),
         warm_up=role.get("warmUp"),
         eligibility=Eligibility(roleset, role) if in_place else None,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from crds import labels
+from planning import groups
 from planning.backoff import earliest
 from planning.flight import DEADLINE
 from planning.limits import Allowance
@@ -53,6 +54,7 @@ class PodSteps:
     allowance: Allowance
     told: Mapping[str, str] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
+    podset_uids: frozenset[str] = frozenset()
     at_once: bool = False
     wake_at: datetime | None = None
 
@@ -74,12 +76,15 @@ class PodSteps:
         if not granted:
             return []
         slots = list(moves.slots[:granted])
+        note = f"{role.ready} of {role.budget.desired} ready"
+        if role.grouped:
+            return [groups.create_step(role, slots, note)]
         step = CreatePods(
             role=role.name,
             template_hash=role.new_hash,
             count=0 if slots else granted,
             slots=slots,
-            note=f"{role.ready} of {role.budget.desired} ready",
+            note=note,
             revision=role.behind.revision if role.behind is not None else "",
         )
         return [step]
@@ -101,8 +106,17 @@ class PodSteps:
                 )
             )
         if granted := self.allowance.targets(deletes):
-            found.append(delete_step(role.name, granted, _why(granted), drain_seconds=role.drain_seconds))
+            found += self.deletions(role.name, granted, _why(granted), drain_seconds=role.drain_seconds)
         return found
+
+    def deletions(
+        self, role: str, members: Sequence[Member], note: str = "", *, drain_seconds: int = 0
+    ) -> list[Step]:  # fmt: skip
+        """One step for the pods among them, one for the PodSets."""
+        pods = [member for member in members if member.uid not in self.podset_uids]
+        sets = [member for member in members if member.uid in self.podset_uids]
+        found: list[Step] = [delete_step(role, pods, note, drain_seconds=drain_seconds)] if pods else []
+        return [*found, *([groups.delete_step(role, sets, note)] if sets else [])]
 
     def _timed(self, role: Role, members: Iterable[Member]) -> tuple[list[Member], list[Member]]:
         """Those whose time has come, and those whose drain begins; the others wait for the end of theirs."""
@@ -193,7 +207,7 @@ class PodSteps:
 
 def _place(step: Step) -> int:
     """Announcements first, then drains, patches and deletions, each of all roles side by side."""
-    return ("fall-back", "drain-pods", "patch-pods", "delete-pods").index(step.type)
+    return ("fall-back", "drain-pods", "patch-pods", "delete-pods", "delete-podsets").index(step.type)
 
 
 def _why(members: Sequence[Member]) -> str:

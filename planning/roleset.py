@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import roleset_status
+from planning import gang, groups, roleset_status, topology
 from planning.backoff import earliest, failures_of, held_back, waiting
 from planning.budgets import budget_steps, role_budgets
+from planning.groups import PODSET
 from planning.limits import Allowance
 from planning.managers import RoleMoves, kept_behind, plan_roles
 from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
@@ -21,6 +22,7 @@ from planning.objects import (
     is_deleting,
     labels_of,
     spec_of,
+    status_of,
     uid_of,
 )
 from planning.planner import Plan, Resource, World
@@ -33,8 +35,10 @@ from planning.wire import (
     AddFinalizer,
     CloseObject,
     CreatePods,
+    CreatePodSets,
     Decision,
     DeletePods,
+    DeletePodSets,
     DrainPods,
     Memory,
     PatchPods,
@@ -49,7 +53,7 @@ Json = dict[str, Any]
 Event = tuple[str, str, str]
 ROLESET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "rolesets", "RoleSet")
 POD: Final = Resource("", "v1", "pods", "Pod")
-# The garbage collector's mark while it takes our name from the pods that `--cascade=orphan` keeps.
+# The garbage collector's mark while it takes our name from the children that `--cascade=orphan` keeps.
 ORPHAN: Final = "orphan"
 
 
@@ -65,7 +69,7 @@ class RoleSetPlanner:
 
     @property
     def owns(self) -> Sequence[Resource]:
-        return (POD, BUDGET)
+        return (POD, PODSET, BUDGET, *gang.POD_GROUPS)
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
         if world.object is None or uid_of(world.object) != world.ref.uid:
@@ -86,27 +90,38 @@ def gone(world: World) -> Plan:
 
 
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
-    pods = world.children.get(POD.key, ())
-    if pods and not has_finalizer(roleset, ORPHAN):
+    pods, podsets = world.children.get(POD.key, ()), world.children.get(PODSET.key, ())
+    steps: list[Step]
+    if (pods or podsets) and not has_finalizer(roleset, ORPHAN):
         allowance = Allowance()
-        drain_seconds = {
-            role["name"]: int(role.get("drainSeconds") or 0) for role in spec_of(roleset).get("roles") or ()
-        }
-        staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
-        steps: list[Step] = [
-            delete_step(role, allowance.targets(members), drain_seconds=drain_seconds.get(role, 0))
-            for role, members in sorted(_members(staying, world.now).items())
-        ]
-        reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
+        steps = [*groups.deletion_steps(podsets, allowance), *_pod_deletions(world, roleset, pods, allowance)]
+        here = [found for found in (*pods, *podsets) if not is_deleting(found)]
+        leaving = len(pods) + len(podsets) - len(here)
+        reason = f"delete {counted(len(here), 'pod' if pods else 'PodSet')}, {leaving} already leaving"
     elif has_finalizer(roleset, labels.ROLESET_FINALIZER):
-        why = "the pods are to stay" if pods else "no pod is left"
-        steps, reason = [ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)], f"{why}: release the finalizer"
+        steps = [*gang.removal(world), ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)]
+        why = "the pods are to stay" if pods or podsets else "no pod is left"
+        reason = f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
     view = View(
         phase="Deleting", model=model_of(spec_of(roleset).get("roles") or ()), details=f"**Deleting**: {reason}"
     )
     return conclude(world, roleset, memory, steps, reason, view)
+
+
+def _pod_deletions(world: World, roleset: Json, pods: Iterable[Json], allowance: Allowance) -> list[Step]:
+    staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
+    drains = {role["name"]: int(role.get("drainSeconds") or 0) for role in spec_of(roleset).get("roles") or ()}
+    return [
+        delete_step(role, allowance.targets(_unjudged(group, world.now)), drain_seconds=drains.get(role, 0))
+        for role, group in sorted(_by_role(staying).items())
+    ]
+
+
+def _unjudged(objects: Iterable[Json], now: datetime) -> list[Member]:
+    """Members that no template is held against."""
+    return [member_of(found, Wanted(), now) for found in objects if not is_deleting(found)]
 
 
 def conclude(
@@ -138,11 +153,6 @@ def _by_role(pods: Iterable[Json]) -> dict[str, list[Json]]:
     return found
 
 
-def _members(pods: Iterable[Json], now: datetime) -> dict[str, list[Member]]:
-    """By role, judged by no template."""
-    return {role: [member_of(pod, Wanted(), now) for pod in group] for role, group in _by_role(pods).items()}
-
-
 class _Pass:
     """One look at a living RoleSet."""
 
@@ -151,22 +161,42 @@ class _Pass:
         self.now = world.now
         self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
         self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
-        self.roles = [observe(role, self.pods.get(role["name"], ()), roleset, self.now) for role in self.specs]
+        self.podsets = groups.by_role(world.children.get(PODSET.key, ()))
+        self.podset_uids = frozenset(uid_of(podset) for podset in world.children.get(PODSET.key, ()))
+        self.roles = [self._observe(role) for role in self.specs]
+
+    def _observe(self, spec: Json) -> Role:
+        """The role with its pods and its PodSets."""
+        pods, podsets = self.pods.get(spec["name"], ()), self.podsets.get(spec["name"], ())
+        role = observe(spec, pods, self.roleset, self.now)
+        role = groups.with_groups(role, spec, self.roleset, podsets, self.now)
+        return topology.with_policy(role, self.roleset, spec, [*pods, *podsets])
 
     def plan(self) -> Plan:
         held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
         self.roles = kept_behind(self._strategy, self.roles, held | self._lost_revisions())
         found, recovery_at, at_once = self._moves(held)
-        pod_steps = PodSteps(self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, at_once)
-        beside = [*self._finalizer(), *self._budgets()]
-        wanted = [*beside, *pod_steps.steps(), *self._strangers(pod_steps.allowance)]
+        ganged = gang.plan_gang(self.world, self.roleset, self.memory)
+        placed = topology.pending_condition(self.roleset, topology.pending(self.roleset, self.pods, self.podsets))
+        pod_steps = PodSteps(
+            self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, self.podset_uids, at_once
+        )
+        beside = [*self._finalizer(), *self._budgets(), *ganged.steps]
+        wanted = [*beside, *self._steps(pod_steps, found)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
-        health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
+        health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory, self.podsets)
         wake_at = earliest(self._next_limit(), pod_steps.wake_at, recovery_at)
         view = self._view(found, health, wake_at)
-        status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now)
-        reason = self._reason(steps)
-        return conclude(self.world, self.roleset, self.memory, steps, reason, view, status=status, wake_at=wake_at)
+        said = [condition for condition in (ganged.condition, placed) if condition is not None]
+        status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now, said)
+        before = status_of(self.roleset).get("conditions") or ()
+        events = [
+            *gang.missing_event(before, ganged.condition), *topology.pending_event(self.roleset, before, placed)
+        ]  # fmt: skip
+        return conclude(
+            self.world, self.roleset, self.memory, steps, self._reason(steps), view,
+            status=status, wake_at=wake_at, events=events,
+        )  # fmt: skip
 
     @property
     def _strategy(self) -> str:
@@ -174,11 +204,10 @@ class _Pass:
 
     def _moves(self, held: frozenset[str]) -> tuple[RoleMoves, datetime | None, bool]:
         """The moves, when recovery may begin, and whether it is under way: then nothing is drained."""
-        roles = [role for role in self.roles if not role.grouped]
-        recovered, recovery_at = service_recovery(roles, self.now)
+        recovered, recovery_at = service_recovery(self.roles, self.now)
         if recovered:
             return RoleMoves(recovered, scaling=True), None, True
-        return plan_roles(self._strategy, roles, held), recovery_at, False
+        return plan_roles(self._strategy, self.roles, held), recovery_at, False
 
     def _lost_revisions(self) -> frozenset[str]:
         """Roles whose old revision is no longer stored: their pods come back at the new one."""
@@ -195,19 +224,26 @@ class _Pass:
         """A disruption budget for each role that tolerates only so much."""
         return budget_steps(role_budgets(self.roleset), self.world.children.get(BUDGET.key, ()))
 
-    def _strangers(self, allowance: Allowance) -> list[Step]:
-        """Pods of roles that the spec no longer has."""
+    def _steps(self, pod_steps: PodSteps, found: RoleMoves) -> list[Step]:
+        updates = groups.update_steps(self.specs, self.podsets)
+        changes = groups.with_tells(pod_steps.steps(), self.roles, self.specs, found.moves)
+        return [*updates, *changes, *self._strangers(pod_steps)]
+
+    def _strangers(self, pod_steps: PodSteps) -> list[Step]:
+        """Pods and PodSets of roles that the spec no longer has."""
         known = {role["name"] for role in self.specs}
         found: list[Step] = []
-        for name in sorted(self.pods.keys() - known):
-            members = [member_of(pod, Wanted(), self.now) for pod in self.pods[name] if not is_deleting(pod)]
-            found.append(delete_step(name, allowance.targets(members), "the role is no longer in the spec"))
+        for name in sorted((self.pods.keys() | self.podsets.keys()) - known):
+            members = _unjudged([*self.pods.get(name, ()), *self.podsets.get(name, ())], self.now)
+            granted = pod_steps.allowance.targets(members)
+            found += pod_steps.deletions(name, granted, "the role is no longer in the spec")
         return found
 
     def _next_limit(self) -> datetime | None:
-        """When the next leaving pod stops counting, or the next ready one has been so for long enough."""
+        """When the next leaving member stops counting, or the next ready one has been so for long enough."""
         limits = [leaves_by(pod) for pods in self.pods.values() for pod in pods]
         limits += [member.ready_at for role in self.roles for member in role.active]
+        limits += [groups.leaves_by(podset) for podsets in self.podsets.values() for podset in podsets]
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
     def _reason(self, steps: Iterable[Step]) -> str:
@@ -244,6 +280,10 @@ def describe(step: Step) -> str:
     """A few words for a pod step; nothing for the others."""
     if isinstance(step, CreatePods):
         return f"create {counted(step.count or len(step.slots), 'pod')} of {step.role}"
+    if isinstance(step, CreatePodSets):
+        return f"create {counted(len(step.slots), 'PodSet')} of {step.role}"
+    if isinstance(step, DeletePodSets) and step.targets:
+        return f"delete {counted(len(step.targets), 'PodSet')} of {step.role}"
     if isinstance(step, DeletePods) and step.targets:
         return f"delete {counted(len(step.targets), 'pod')} of {step.role}"
     if isinstance(step, PatchPods):

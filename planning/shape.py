@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from crds.kubernetes.defaults import without_defaults
 from planning import names
+from planning.gang import gang_marks
 from planning.live_match import default_pull_policy
 from planning.objects import spec_of
-from planning.placement import gang_marks, topology_term
+from planning.topology import topology_term
 
 Json = dict[str, Any]
 DIGEST_LENGTH: Final = 16

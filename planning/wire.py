@@ -12,11 +12,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-
-class Wire(BaseModel):
-    """Base of all wire types: frozen, tolerant of fields that a newer release added."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+from planning.wire_base import Target as Target
+from planning.wire_base import Wire as Wire
+from planning.wire_pods import CompletePods as CompletePods
+from planning.wire_pods import CreatePods as CreatePods
+from planning.wire_pods import DeletePods as DeletePods
+from planning.wire_pods import DrainPods as DrainPods
+from planning.wire_pods import FallBack as FallBack
+from planning.wire_pods import NotePods as NotePods
+from planning.wire_pods import PatchPods as PatchPods
+from planning.wire_pods import RestorePods as RestorePods
+from planning.wire_pods import WarmUpPods as WarmUpPods
 
 
 class Ref(Wire):
@@ -35,19 +41,19 @@ class Ref(Wire):
         return f"rollout/{self.workflow_id}/{revision}"
 
 
-class Target(Wire):
-    """A child that a step touches; uid and resourceVersion are its preconditions."""
-
-    name: str
-    uid: str
-    resource_version: str = ""
-
-
 class RoleRevision(Wire):
     """The revision that brought a role's pod template."""
 
     number: int
     name: str
+
+
+class Told(Wire):
+    """An Event about the object, recorded once the step that carries it has done something."""
+
+    type: Literal["Normal", "Warning"] = "Normal"
+    reason: str
+    message: str
 
 
 class AddFinalizer(Wire):
@@ -144,95 +150,65 @@ class DeleteRoleSets(Wire):
     note: str = ""
 
 
-class CreatePods(Wire):
-    """Create pods of one role: `slots` for stateful roles, else `count` of them.
+class CreatePodSets(Wire):
+    """Create the PodSets of one role's `slots`."""
 
-    `revision` is the ControllerRevision whose template they get; empty: the one that the RoleSet has.
-    """
-
-    type: Literal["create-pods"] = "create-pods"
+    type: Literal["create-podsets"] = "create-podsets"
     role: str
     template_hash: str
-    count: int = 0
-    slots: list[int] = Field(default_factory=list)
+    slots: list[int]
     note: str = ""
-    revision: str = ""
+    tells: list[Told] = Field(default_factory=list)
 
 
-class DeletePods(Wire):
-    """`grace_seconds`: longer than the pods' own grace, so that running requests end; 0 leaves the grace as it is."""
+class UpdatePodSets(Wire):
+    """Bring what a role may change without new pods (recovery policy, scheduling strategy) into its PodSets."""
 
-    type: Literal["delete-pods"] = "delete-pods"
+    type: Literal["update-podsets"] = "update-podsets"
+    role: str
+    targets: list[Target]
+    note: str = ""
+
+
+class DeletePodSets(Wire):
+    type: Literal["delete-podsets"] = "delete-podsets"
     role: str
     targets: list[Target]
     disruptive: bool = True
     note: str = ""
-    grace_seconds: int = 0
+    tells: list[Told] = Field(default_factory=list)
 
 
-class PatchPods(Wire):
-    """Give running pods the images of the role's template: an in-place update begins."""
+class CreateGroupPods(Wire):
+    """Create the pods of a PodSet with these indexes; `restarts` counts how often its pods failed before."""
 
-    type: Literal["patch-pods"] = "patch-pods"
-    role: str
-    template_hash: str
+    type: Literal["create-group-pods"] = "create-group-pods"
+    indexes: list[int]
+    restarts: int = 0
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class DeleteGroupPods(Wire):
+    type: Literal["delete-group-pods"] = "delete-group-pods"
     targets: list[Target]
     disruptive: bool = True
     note: str = ""
+    tells: list[Told] = Field(default_factory=list)
 
 
-class CompletePods(Wire):
-    """The in-place update of these pods has come to its end: label them as updated and open their gate."""
+class ApplyPodGroup(Wire):
+    """Bring the object's gang scheduling strategy into a PodGroup of that scheduler."""
 
-    type: Literal["complete-pods"] = "complete-pods"
-    role: str
-    template_hash: str
+    type: Literal["apply-pod-group"] = "apply-pod-group"
+    scheduler: str
+
+
+class DeletePodGroups(Wire):
+    type: Literal["delete-pod-groups"] = "delete-pod-groups"
+    scheduler: str
     targets: list[Target]
-
-
-class NotePods(Wire):
-    """Write on each pod why its in-place update has not come to an end: one reason a target."""
-
-    type: Literal["note-pods"] = "note-pods"
-    role: str
-    targets: list[Target]
-    reasons: list[str]
-
-
-class DrainPods(Wire):
-    """Close the gate of ready pods, so that no new request reaches them; what follows comes `seconds` later."""
-
-    type: Literal["drain-pods"] = "drain-pods"
-    role: str
-    targets: list[Target]
-    seconds: int
     note: str = ""
-
-
-class RestorePods(Wire):
-    """Open the gate of pods that nothing is going to happen to."""
-
-    type: Literal["restore-pods"] = "restore-pods"
-    role: str
-    targets: list[Target]
-
-
-class WarmUpPods(Wire):
-    """Have each pod generate its first token; a long step, whose result stands on the pod."""
-
-    type: Literal["warm-up-pods"] = "warm-up-pods"
-    role: str
-    template_hash: str
-    targets: list[Target]
-
-
-class FallBack(Wire):
-    """Say once a revision that the role's pods are replaced instead of updated in place."""
-
-    type: Literal["fall-back"] = "fall-back"
-    role: str
-    template_hash: str
-    message: str
 
 
 class StartRollout(Wire):
@@ -270,6 +246,8 @@ KNOWN_STEPS: tuple[type[Wire], ...] = (
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
     PatchPods, CompletePods, NotePods, DrainPods, RestorePods, WarmUpPods, FallBack,
     ApplyBudget, DeleteBudgets, Adopt,
+    UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject, CreatePodSets,
+    UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -304,6 +282,13 @@ Step = Annotated[
     | Annotated[ApplyBudget, Tag("apply-budget")]
     | Annotated[DeleteBudgets, Tag("delete-budgets")]
     | Annotated[Adopt, Tag("adopt")]
+    | Annotated[CreatePodSets, Tag("create-podsets")]
+    | Annotated[UpdatePodSets, Tag("update-podsets")]
+    | Annotated[DeletePodSets, Tag("delete-podsets")]
+    | Annotated[CreateGroupPods, Tag("create-group-pods")]
+    | Annotated[DeleteGroupPods, Tag("delete-group-pods")]
+    | Annotated[ApplyPodGroup, Tag("apply-pod-group")]
+    | Annotated[DeletePodGroups, Tag("delete-pod-groups")]
     | Annotated[UnknownStep, Tag("unknown")],
     Discriminator(_step_tag),
 ]

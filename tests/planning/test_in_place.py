@@ -86,7 +86,7 @@ def test_25_31_the_image_of_the_running_pod_is_patched(stateful: bool) -> None:
     assert annotations_of(after)[TARGET] == role_hash(wanted(cluster))
     state = json.loads(annotations_of(after)[STATE])
     assert state["lastContainerStatuses"]["engine"]["imageID"] == "sha256:engine:v1"
-    assert cluster.told == [("InPlaceUpdateStarted", f"role worker pod {name_of(after)}")]
+    assert cluster.said == [("InPlaceUpdateStarted", f"role worker pod {name_of(after)}")]
 
 
 def test_26_it_is_complete_once_the_new_image_runs_and_the_pod_is_ready() -> None:
@@ -98,7 +98,7 @@ def test_26_it_is_complete_once_the_new_image_runs_and_the_pod_is_ready() -> Non
     (after,) = pods(cluster)
     assert hash_of(after) == role_hash(wanted(cluster))
     assert not MARKS & set(annotations_of(after))
-    assert cluster.told[-1] == ("InPlaceUpdateCompleted", f"role worker pod {name_of(after)}")
+    assert cluster.said[-1] == ("InPlaceUpdateCompleted", f"role worker pod {name_of(after)}")
     assert cluster.step("roleset", "set") is None
 
 
@@ -123,14 +123,14 @@ def test_28_another_change_replaces_the_pods_and_says_so_once_a_revision() -> No
     tick(cluster)
     (new,) = [found for found in pods(cluster) if name_of(found) != name_of(pod)]
     assert new["spec"]["containers"][0]["command"] == ["serve", "--fast"]
-    reason, message = cluster.told[0]
+    reason, message = cluster.said[0]
     assert reason == "InPlaceFallback"
     assert f"role worker pod {name_of(pod)} cannot be updated in place: non-image pod fields changed" in message
     settle(cluster)
-    assert len(cluster.told) == 1
+    assert len(cluster.said) == 1
     cluster.edit("roleset", "set")["roles"][0]["template"]["spec"]["containers"][0]["command"] = ["serve"]
     settle(cluster)
-    assert [reason for reason, _ in cluster.told] == ["InPlaceFallback"] * 2
+    assert [reason for reason, _ in cluster.said] == ["InPlaceFallback"] * 2
 
 
 def test_29_without_budget_only_a_pod_that_is_not_ready_is_patched() -> None:
@@ -344,7 +344,7 @@ def test_a_second_image_while_the_first_is_under_way_is_patched_too() -> None:
     settle(cluster)
     assert {uid_of(pod) for pod in pods(cluster)} == before
     assert {image_of(pod) for pod in pods(cluster)} == {"engine:v3"}
-    assert {reason for reason, _ in cluster.told} == {"InPlaceUpdateStarted", "InPlaceUpdateCompleted"}
+    assert {reason for reason, _ in cluster.said} == {"InPlaceUpdateStarted", "InPlaceUpdateCompleted"}
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -370,7 +370,7 @@ def test_with_nothing_unavailable_allowed_pods_are_replaced_by_surge() -> None:
         assert sum(condition(pod, "Ready").get("status") == "True" for pod in pods(cluster)) >= 2
         run_all(cluster)
     assert {image_of(pod) for pod in pods(cluster)} == {"engine:v2"}
-    assert "maxUnavailable 0" in cluster.told[0][1]
+    assert "maxUnavailable 0" in cluster.said[0][1]
 
 
 def test_an_in_place_update_is_no_failure_to_the_recovery_of_a_service() -> None:

@@ -27,11 +27,11 @@ def set_condition(found: Json, kind: str, value: bool, at: datetime) -> None:
 
 
 class PodActions:
-    """What the cluster needs for them: objects, a clock, numbers for versions. `told` are Events about steps."""
+    """What the cluster needs for them: objects, a clock, numbers for versions. `said` are Events about steps."""
 
     now: datetime
     objects: dict[tuple[str, str], Json]
-    told: list[tuple[str, str]]
+    said: list[tuple[str, str]]
     _count: Iterator[int]
 
     def _patch_pods(self, found: Json, step: Any, memory: Memory) -> None:
@@ -93,7 +93,7 @@ class PodActions:
     def _fall_back(self, found: Json, step: Any, memory: Memory) -> None:
         told = {step.role: step.template_hash}
         found["metadata"].setdefault("annotations", {})[labels.IN_PLACE_FALLBACK] = json.dumps(told)
-        self.told.append(("InPlaceFallback", step.message))
+        self.said.append(("InPlaceFallback", step.message))
 
     def _eligibility(self, found: Json, step: Any) -> Eligibility:
         return Eligibility(found, next(role for role in found["spec"]["roles"] if role["name"] == step.role))
@@ -112,4 +112,4 @@ class PodActions:
                 set_condition(pod, labels.READY, False, self.now)
 
     def tell(self, reason: str, step: Any, target: Any) -> None:
-        self.told.append((reason, f"role {step.role} pod {target.name}"))
+        self.said.append((reason, f"role {step.role} pod {target.name}"))
