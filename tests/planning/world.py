@@ -28,7 +28,7 @@ from planning.render import (
     roleset_update,
 )
 from planning.render_groups import mutable_fields, render_group_pod, render_podset
-from planning.wire import Decision, Done, Failed, Memory, Ref, RolloutResult
+from planning.wire import Cause, Decision, Done, Failed, Memory, Ref, RolloutResult
 from tests.planning.world_pods import PodActions
 
 Json = dict[str, Any]
@@ -110,6 +110,7 @@ class Cluster(PodActions):
         self.decisions: list[tuple[str, Decision]] = []
         self.events: list[tuple[str, str, str]] = []
         self.fail = fail or {}
+        self.cause: Cause = "quota"
         self.said: list[tuple[str, str]] = []
         self.statuses = 0
         self.closed: set[str] = set()
@@ -251,7 +252,7 @@ class Cluster(PodActions):
 
     def _carry_out(self, key: str, name: str, step: Any, memory: Memory) -> Done | Failed:
         if message := self.fail.get(step_key(step)):
-            return Failed(step=step_key(step), cause="quota", message=message)
+            return Failed(step=step_key(step), cause=self.cause, message=message)
         found = self.objects.get((key, name))
         handler = getattr(self, "_" + step.type.replace("-", "_"))
         handler(found, step, memory)
