@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -284,7 +285,7 @@ def test_a_failed_step_is_tried_again_after_waits_that_double():
         cluster.run()
         tries.append(cluster.now)
         cluster.now = cluster.plan("roleset", "set").wake_at
-    assert [(later - earlier).seconds for earlier, later in zip(tries, tries[1:], strict=False)] == [1, 2, 4]
+    assert [(later - earlier).seconds for earlier, later in itertools.pairwise(tries)] == [1, 2, 4]
 
 
 def test_pods_are_kept_when_the_role_set_is_deleted_without_them():
