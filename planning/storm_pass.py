@@ -22,7 +22,7 @@ from planning.roleset import ROLESET, conclude
 from planning.rolling import roll
 from planning.scaling import scale
 from planning.storm_status import Findings
-from planning.view import RoleRow, counted, model_of, page
+from planning.view import RoleRow, blocked_roles, counted, model_of, page
 from planning.wire import (
     AddFinalizer,
     ApplyService,
@@ -254,12 +254,14 @@ class StormPass:
     def _rows(self) -> list[RoleRow]:
         desired = {role: count * self.fleet.budget.desired for role, count in live_replicas(self.storm).items()}
         shown = {role["name"]: role for role in self.status["roleStatuses"]}
+        blocked = blocked_roles(self.rolesets)
         return [
             RoleRow(
                 name,
                 desired.get(name, 0),
                 shown.get(name, {}).get("readyReplicas", 0),
                 shown.get(name, {}).get("updatedReplicas", 0),
+                blocked.get(name, ""),
             )
             for name in [*desired, *(other for other in shown if other not in desired)]
         ]
