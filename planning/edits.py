@@ -1,7 +1,7 @@
 """What a person asks of a rollout, as an edit of the object: pause, resume, undo, restart.
 
 Pure, so that the workflow's activity and the command line do exactly the same. Each edit is absolute (a flag, a stamp,
-a revision's template), so that to do it twice is to do it once; replicas are left alone at every level. GitOps sees all.
+a revision's template), so that to do it twice is to do it once. Replicas stay as they are at every level.
 """
 
 from __future__ import annotations
