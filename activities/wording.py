@@ -52,8 +52,8 @@ def waiting_line(shown: View, rollout: str | None) -> str:
 
 
 def ended_line(result: RolloutResult) -> str:
-    """How a rollout ended; a failed one names what blocked it last."""
-    blocked = f"; blocked by {result.blocked[-1]}" if result.blocked and result.result == "failed" else ""
+    """How a rollout ended; one that did not complete names what blocked it last."""
+    blocked = f"; blocked by {result.blocked[-1]}" if result.blocked and result.result != "completed" else ""
     return f"{result.result} {result.message}{blocked}".strip()
 
 

@@ -218,11 +218,12 @@ def forecast(
     outdated = [group for group in keep if revision_of(group) != target.update]
     for group in keep:
         rows.compare(group, roles, whole=whole_groups and group in outdated)
+    before, after = desired_rolesets(storm), desired_rolesets(wanted)
+    scaled = f"spec.replicas: {before} → {after}" if before != after else ""
     for group in surplus:
-        rows.gone(group, f"replicas: {len(staying)} → {desired_rolesets(wanted)}")
-    missing = desired_rolesets(wanted) - len(staying)
-    for _ in range(missing):
-        rows.new(roles, f"replicas: {len(staying)} → {desired_rolesets(wanted)}")
+        rows.gone(group, scaled or "its RoleSet is one more than asked for")
+    for _ in range(after - len(staying)):
+        rows.new(roles, scaled or "its RoleSet does not exist yet")
     return Forecast(
         object=f"stormservice/{name_of(storm)}",
         revision=target.update,

@@ -58,7 +58,8 @@ def _ending(
 ) -> str:  # fmt: skip
     took = f" after {spoken(now - started_at)}" if started_at is not None else ""
     blocked = decision.view.blocked
-    why = f"; blocked by {blocked}" if step.result == "failed" and blocked and blocked not in step.message else ""
+    told = step.result == "completed" or not blocked or blocked in step.message
+    why = "" if told else f"; blocked by {blocked}"
     return f"{rollout} {step.result}{took}: {step.message}{why}"
 
 

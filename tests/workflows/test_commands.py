@@ -165,7 +165,8 @@ async def test_a_blocked_rollout_names_the_pod_everywhere(world: World, operator
 
     pod = await eventually(broken_pod)
     await world.set_pod_waiting(pod, "CrashLoopBackOff", "back-off 10s", exit_code=1, message="no CUDA device")
-    sentence = f"pod {pod}: container engine waits: CrashLoopBackOff: back-off 10s; its last run ended with exit code 1: no CUDA device"
+    why = "CrashLoopBackOff: back-off 10s; its last run ended with exit code 1: no CUDA device"
+    sentence = f"pod {pod}: container engine waits: {why}"
 
     async def told() -> bool:
         return sentence in (await events_of(world)).get("Blocked", ("", ""))[1]
