@@ -409,7 +409,10 @@ class Memory(Wire):
 
 
 class RolloutResult(Wire):
-    """What a closed rollout tells: shown as the child's result in the Temporal UI."""
+    """What a closed rollout tells: shown as the child's result in the Temporal UI.
+
+    `blocked` are the sentences that named what blocked it, the last one last; `steps` counts what was carried out.
+    """
 
     result: str
     revision: str
@@ -418,3 +421,6 @@ class RolloutResult(Wire):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
+    number: int = 0
+    seconds: float = 0.0
+    steps: dict[str, int] = Field(default_factory=dict)
