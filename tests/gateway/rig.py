@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import aiohttp
 import yaml
 
-from gateway.envoy import EnvoyValues, render
+from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import GatewaySettings
 from tests.gateway.parts import ENGINE_PORT, Gate, Part, eventually, free_port
 
@@ -102,7 +102,8 @@ class Rig:
         config.write_text(render(self.envoy_values()))
         command = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn"]
         command += ["--file-flush-interval-msec", "100"]
-        self.envoy = Part.start("envoy", self.home, command)
+        environment = os.environ | environment_for(self.envoy_values())
+        self.envoy = Part.start("envoy", self.home, command, environment)
         await eventually(lambda: "default" in self.kubectl("get", "serviceaccounts", "-o", "name"), within=30)
         await eventually(self.is_healthy, within=20)
         await eventually(self.envoy_answers, within=10)
@@ -115,6 +116,8 @@ class Rig:
         return EnvoyValues(
             listen_port=self.port,
             admin_port=self.admin_port,
+            host=self.settings.host,
+            segment=self.settings.segment_path,
             ext_proc=self.settings.sockets,
             http=self.settings.http_address,
             access_log=self.home / "access.log",
