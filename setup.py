@@ -1,4 +1,4 @@
-"""The part of the build that pyproject.toml cannot say: the C kernel is built through cffi, and again as Envoy's module."""
+"""The part of the build that pyproject.toml cannot say: the C kernel, once through cffi and once as Envoy's module."""
 
 import runpy
 from pathlib import Path

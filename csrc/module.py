@@ -8,4 +8,5 @@ NAME = "brixflow"
 FOLDER = Path(__file__).resolve().parent
 """What ENVOY_DYNAMIC_MODULES_SEARCH_PATH must name."""
 
+FILE = FOLDER / f"lib{NAME}.so"
 SEARCH_PATH = "ENVOY_DYNAMIC_MODULES_SEARCH_PATH"

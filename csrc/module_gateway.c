@@ -67,6 +67,12 @@ static brix_reader *try_open(brix_gateway *gateway)
     return reader;
 }
 
+static void tell_of_bad_text(void)
+{
+    static const char line[] = "brixflow: the configuration must be \"<requests> <path of the segment>\"";
+    envoy_dynamic_module_callback_log(ENVOY_LOG_WARN, (envoy_text){line, sizeof line - 1});
+}
+
 static int parse(brix_text text, uint32_t *requests, brix_text *path)
 {
     brix_text rest = brix_text_trim(text), number;
@@ -87,7 +93,11 @@ brix_gateway *brix_gateway_open(brix_text text)
 {
     uint32_t requests = 0;
     brix_text path = BRIX_NOTHING;
-    brix_gateway *gateway = parse(text, &requests, &path) ? calloc(1, sizeof *gateway) : NULL;
+    if (!parse(text, &requests, &path)) {
+        tell_of_bad_text();
+        return NULL;
+    }
+    brix_gateway *gateway = calloc(1, sizeof *gateway);
     if (!gateway)
         return NULL;
     gateway->requests = requests;

@@ -1,8 +1,8 @@
 """The one Envoy configuration: a template and the values that differ between installations.
 
 Each `${name}` of a template stands for one whole JSON value, which is also YAML, so no value can break out of its
-place. What differs between the two hosts, the filter and its cluster, stands in a template of its own. The local system, the tests and the benchmark all render this template; what a cluster needs instead is derived
-from the same text.
+place. What differs between the two hosts, the filter and its cluster, stands in a template of its own. The local
+system, the tests and the benchmark all render these templates; what a cluster needs instead is derived from them.
 """
 
 from __future__ import annotations

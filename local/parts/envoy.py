@@ -54,6 +54,7 @@ def envoy(settings: LocalSettings) -> Part:
         "warning",
     )
     environment = {"HOME": str(settings.home), **environment_for(envoy_values(settings))}
+    files = [settings.envoy_config, bin_directory() / "envoy", module.FILE]
     return Part(
         name=NAME,
         command=command,
@@ -62,5 +63,5 @@ def envoy(settings: LocalSettings) -> Part:
         address=settings.endpoint,
         after=("gateway",),
         stop_seconds=STOP_SECONDS,
-        fingerprint=fingerprint_of(command, environment, [settings.envoy_config, bin_directory() / "envoy", *module.FOLDER.glob("lib*.so")]),
+        fingerprint=fingerprint_of(command, environment, files),
     )
