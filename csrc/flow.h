@@ -14,6 +14,7 @@
 #include "action.h"
 #include "endpoint.h"
 #include "reader.h"
+#include "session.h"
 #include "usage.h"
 
 #define BRIX_REQUEST_ID 36
@@ -35,10 +36,13 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
+    uint64_t text_bytes; /* of the prompt or the messages */
     uint32_t model_length;
     uint32_t error_length;
     uint16_t strategy_length;
     uint16_t filter_length;
+    uint16_t session_id_length;
+    uint16_t session_key_length;
     uint8_t request_id_length;
     uint8_t has_trace; /* the id came from the caller's span */
     uint8_t is_post;
@@ -57,6 +61,8 @@ struct brix_flow {
     brix_scan scan;
     char strategy[BRIX_STRATEGY];
     char filter[BRIX_FILTER_LIMIT];
+    char session_id[BRIX_SESSION_ID]; /* as it came; of the pod that served, once it answers */
+    char session_key[BRIX_SESSION_KEY];
     char model[BRIX_MODEL_LIMIT];
     char error[BRIX_ERROR_LIMIT];
 };
