@@ -40,8 +40,8 @@ class Store:
     """All objects of `resource` that the informer has seen.
 
     `changed` is called with the uid of a changed object and with its `owner_key`, `added` with each object that is new.
-    `seen` is the resourceVersion up to which everything is known; `relists` counts lists after the first. `served` is
-    false while the API server does not know an optional kind; `served_changed` is called when that changes.
+    `seen` is the resourceVersion up to which everything is known; `relists` counts lists after the first.
+    `served` is false while the API server does not know an optional kind; `served_changed` is called when that changes.
     """
 
     def __init__(self, resource: Resource, changed: Callable[[str], None]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -39,11 +39,13 @@ _OWNED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the status says. `short` names roles with too few ready pods; `trouble` the pod that keeps them."""
+    """What the status says. `short` names roles with too few ready pods; `trouble` the pod that keeps them, `troubles`
+    that of each role."""
 
     short: Sequence[Role]
     trouble: Trouble | None
     failures: Sequence[str]
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -63,18 +65,24 @@ def health_of(
 ) -> Health:  # fmt: skip
     """`pods` and `podsets` by role name."""
     short = [role for role in roles if role.ready < role.budget.desired]
-    waiting = [
-        pod
-        for role in roles
-        for pod in pods.get(role.name, ())
-        if not is_deleting(pod) and not is_condition_true(pod, labels.READY) and status_of(pod).get("phase") not in
-        ("Succeeded", "Failed")
-    ]  # fmt: skip
+    judged = {role.name: _worst_of(role, pods.get(role.name, ())) for role in roles}
+    troubles = {name: found for name, found in judged.items() if found is not None}
+    worst = next((found for found in troubles.values() if found.stuck), next(iter(troubles.values()), None))
     faults = [role.fault for role in roles if role.fault]
     failed = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(roleset))]
-    said = [trouble for role in roles for member in role.active if (trouble := _trouble_of(role, member))]
-    of_groups = groups.trouble_of(podset for found in (podsets or {}).values() for podset in found)
-    return Health(short, first_of(worst_of(waiting), of_groups, *said), [*faults, *failed])
+    if worst is None or not worst.stuck:
+        worst = groups.trouble_of(podset for found in (podsets or {}).values() for podset in found) or worst
+    return Health(short, worst, [*faults, *failed], troubles)
+
+
+def _is_waited_for(pod: Json) -> bool:
+    ended = status_of(pod).get("phase") in ("Succeeded", "Failed")
+    return not (ended or is_deleting(pod) or is_condition_true(pod, labels.READY))
+
+
+def _worst_of(role: Role, pods: Iterable[Json]) -> Trouble | None:
+    """What keeps the role's pods from counting: their containers first."""
+    return first_of(worst_of(filter(_is_waited_for, pods)), *(_trouble_of(role, member) for member in role.active))
 
 
 def _trouble_of(role: Role, member: Member) -> Trouble | None:
@@ -96,7 +104,7 @@ def status(
     before = status_of(roleset).get("conditions") or ()
     return {
         "observedGeneration": generation_of(roleset),
-        "roles": [role_status(role) for role in roles],
+        "roles": [role_status(role) | _blocked(role, health) for role in roles],
         "conditions": merged(before, [*_conditions(roles, health, reasons), *more], _OWNED, now),
     }
 
@@ -111,6 +119,12 @@ def role_status(role: Role) -> Json:
         "updatedReplicas": role.updated,
         "updatedReadyReplicas": role.updated_ready,
     }
+
+
+def _blocked(role: Role, health: Health) -> Json:
+    """Why the role's pods cannot become ready; only what waiting does not mend."""
+    found = health.troubles.get(role.name)
+    return {"blocked": found.sentence} if found is not None and found.stuck else {}
 
 
 def is_updated(roles: Sequence[Role]) -> bool:

@@ -246,8 +246,7 @@ KNOWN_STEPS: tuple[type[Wire], ...] = (
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
     PatchPods, CompletePods, NotePods, DrainPods, RestorePods, WarmUpPods, FallBack,
     ApplyBudget, DeleteBudgets, Adopt,
-    UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject, CreatePodSets,
-    UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
+    CreatePodSets, UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -397,7 +396,10 @@ class Memory(Wire):
 
 
 class RolloutResult(Wire):
-    """What a closed rollout tells: shown as the child's result in the Temporal UI."""
+    """What a closed rollout tells: shown as the child's result in the Temporal UI.
+
+    `blocked` are the sentences that named what blocked it, the last one last; `steps` counts what was carried out.
+    """
 
     result: str
     revision: str
@@ -406,3 +408,6 @@ class RolloutResult(Wire):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
+    number: int = 0
+    seconds: float = 0.0
+    steps: dict[str, int] = Field(default_factory=dict)

@@ -57,6 +57,7 @@ def make_worker(client: Client, settings: OperatorSettings, activities: Activity
             activities.steps.carry_out,
             activities.edits.edit_object,
             activities.warm_ups.warm_up,
+            activities.edits.forecast_change,
         ],
         max_cached_workflows=settings.workflow_cache,
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
