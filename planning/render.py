@@ -276,6 +276,8 @@ def render_revision(storm: Json, step: CreateRevision) -> Json:
     """The ControllerRevision that keeps the StormService's template, replicas included."""
     template = spec_of(storm).get("template") or {}
     notes = {labels.TEMPLATE_DIGEST: step.digest}
+    if cause := annotations_of(storm).get(labels.CHANGE_CAUSE):
+        notes[labels.CHANGE_CAUSE] = cause
     for role, noted in step.role_revisions.items():
         notes[labels.role_revision_annotation(role)] = str(noted.number)
         notes[labels.role_revision_name_annotation(role)] = noted.name

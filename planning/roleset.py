@@ -277,8 +277,8 @@ class _Pass:
 def _note(role: Role, health: Health) -> str:
     if role.fault:
         return role.fault
-    is_short = any(role.name == short.name for short in health.short)
-    return health.trouble.sentence if health.trouble is not None and is_short else ""
+    found = health.troubles.get(role.name)
+    return found.sentence if found is not None else ""
 
 
 def describe(step: Step) -> str:

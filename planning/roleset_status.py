@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -39,11 +39,13 @@ _OWNED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the status says. `short` names roles with too few ready pods; `trouble` the pod that keeps them."""
+    """What the status says. `short` names roles with too few ready pods; `trouble` the pod that keeps them, `troubles`
+    that of each role."""
 
     short: Sequence[Role]
     trouble: Trouble | None
     failures: Sequence[str]
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -63,19 +65,19 @@ def health_of(
 ) -> Health:  # fmt: skip
     """`pods` and `podsets` by role name."""
     short = [role for role in roles if role.ready < role.budget.desired]
-    waiting = [
-        pod
-        for role in roles
-        for pod in pods.get(role.name, ())
-        if not is_deleting(pod) and not is_condition_true(pod, labels.READY) and status_of(pod).get("phase") not in
-        ("Succeeded", "Failed")
-    ]  # fmt: skip
+    waiting = {role.name: [pod for pod in pods.get(role.name, ()) if _is_waited_for(pod)] for role in roles}
+    troubles = {name: found for name, members in waiting.items() if (found := worst_of(members)) is not None}
+    worst = next((found for found in troubles.values() if found.stuck), next(iter(troubles.values()), None))
     faults = [role.fault for role in roles if role.fault]
     failed = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(roleset))]
-    trouble = worst_of(waiting)
-    if trouble is None or not trouble.stuck:
-        trouble = groups.trouble_of(podset for found in (podsets or {}).values() for podset in found) or trouble
-    return Health(short, trouble, [*faults, *failed])
+    if worst is None or not worst.stuck:
+        worst = groups.trouble_of(podset for found in (podsets or {}).values() for podset in found) or worst
+    return Health(short, worst, [*faults, *failed], troubles)
+
+
+def _is_waited_for(pod: Json) -> bool:
+    ended = status_of(pod).get("phase") in ("Succeeded", "Failed")
+    return not (ended or is_deleting(pod) or is_condition_true(pod, labels.READY))
 
 
 def status(
@@ -86,7 +88,7 @@ def status(
     before = status_of(roleset).get("conditions") or ()
     return {
         "observedGeneration": generation_of(roleset),
-        "roles": [role_status(role) for role in roles],
+        "roles": [role_status(role) | _blocked(role, health) for role in roles],
         "conditions": merged(before, [*_conditions(roles, health, reasons), *more], _OWNED, now),
     }
 
@@ -101,6 +103,12 @@ def role_status(role: Role) -> Json:
         "updatedReplicas": role.updated,
         "updatedReadyReplicas": role.updated_ready,
     }
+
+
+def _blocked(role: Role, health: Health) -> Json:
+    """Why the role's pods cannot become ready; only what waiting does not mend."""
+    found = health.troubles.get(role.name)
+    return {"blocked": found.sentence} if found is not None and found.stuck else {}
 
 
 def is_updated(roles: Sequence[Role]) -> bool:

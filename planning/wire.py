@@ -102,6 +102,28 @@ class ApplyService(Wire):
     name: str
 
 
+class ApplyBudget(Wire):
+    """Create or correct the PodDisruptionBudget `name`: of the pods that `selector` matches so many have to stay."""
+
+    type: Literal["apply-budget"] = "apply-budget"
+    name: str
+    min_available: int
+    selector: dict[str, str] = Field(default_factory=dict)
+
+
+class DeleteBudgets(Wire):
+    type: Literal["delete-budgets"] = "delete-budgets"
+    targets: list[Target]
+
+
+class Adopt(Wire):
+    """Become the controller of `targets` of `kind`, which have none; their resourceVersions are preconditions."""
+
+    type: Literal["adopt"] = "adopt"
+    kind: str
+    targets: list[Target]
+
+
 class CreateRoleSets(Wire):
     """Create one RoleSet an index, rendered from ControllerRevision `revision`."""
 
@@ -242,8 +264,9 @@ class UnknownStep(BaseModel):
 
 KNOWN_STEPS: tuple[type[Wire], ...] = (
     AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
-    UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject, CreatePodSets,
-    UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
+    UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+    ApplyBudget, DeleteBudgets, Adopt,
+    CreatePodSets, UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -268,6 +291,9 @@ Step = Annotated[
     | Annotated[StartRollout, Tag("start-rollout")]
     | Annotated[CloseRollout, Tag("close-rollout")]
     | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[ApplyBudget, Tag("apply-budget")]
+    | Annotated[DeleteBudgets, Tag("delete-budgets")]
+    | Annotated[Adopt, Tag("adopt")]
     | Annotated[CreatePodSets, Tag("create-podsets")]
     | Annotated[UpdatePodSets, Tag("update-podsets")]
     | Annotated[DeletePodSets, Tag("delete-podsets")]
@@ -383,7 +409,10 @@ class Memory(Wire):
 
 
 class RolloutResult(Wire):
-    """What a closed rollout tells: shown as the child's result in the Temporal UI."""
+    """What a closed rollout tells: shown as the child's result in the Temporal UI.
+
+    `blocked` are the sentences that named what blocked it, the last one last; `steps` counts what was carried out.
+    """
 
     result: str
     revision: str
@@ -392,3 +421,6 @@ class RolloutResult(Wire):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
+    number: int = 0
+    seconds: float = 0.0
+    steps: dict[str, int] = Field(default_factory=dict)

@@ -141,6 +141,17 @@ class World:
                 content_type=MERGE_PATCH,
             )
 
+    async def set_pod_waiting(self, name: str, why: str, said: str, *, exit_code: int = 0, message: str = "") -> None:
+        """Be the kubelet of a pod whose container cannot run."""
+        engine: Json = {"name": "engine", "ready": False, "restartCount": 3, "image": "", "imageID": ""}
+        engine["state"] = {"waiting": {"reason": why, "message": said}}
+        if exit_code:
+            engine["lastState"] = {"terminated": {"exitCode": exit_code, "reason": "Error", "message": message}}
+        await self.client.call(
+            "PATCH", path_of(PODS, self.namespace, name, "status"),
+            body={"status": {"phase": "Running", "containerStatuses": [engine]}}, content_type=MERGE_PATCH,
+        )  # fmt: skip
+
     @asynccontextmanager
     async def kubelet(self) -> AsyncIterator[None]:
         """Pods become Ready about as soon as they exist."""
