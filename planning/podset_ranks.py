@@ -53,6 +53,10 @@ class Rank:
     def target(self) -> Target:
         return Target(name=self.name, uid=uid_of(self.pod))
 
+    @property
+    def grace_seconds(self) -> int:
+        return int(spec_of(self.pod).get("terminationGracePeriodSeconds", 30))
+
     def may_be_replaced_at(self) -> datetime:
         """Once it has lived as long as a group has to that failed so often."""
         created = parse_time(self.pod["metadata"]["creationTimestamp"])

@@ -21,7 +21,11 @@ from planning.render import (
 Json = dict[str, Any]
 GROUP_VARIABLES: Final = (labels.ENV_PODSET_NAME, labels.ENV_POD_GROUP_INDEX, labels.ENV_POD_GROUP_SIZE)
 # What says something about the PodSet object itself and nothing about its pods.
-_NOT_INHERITED: Final = frozenset({labels.DECISION, "kubectl.kubernetes.io/last-applied-configuration"})
+_NOT_INHERITED: Final = frozenset(
+    {labels.DECISION, labels.GROUP_DRAIN, "kubectl.kubernetes.io/last-applied-configuration"}
+)
+# Fields of a PodSet's spec that follow its role without new pods.
+MUTABLE: Final = ("recoveryPolicy", "schedulingStrategy")
 
 
 def render_podset(roleset: Json, role_name: str, slot: int) -> Json:
@@ -43,7 +47,7 @@ def render_podset(roleset: Json, role_name: str, slot: int) -> Json:
             labels.ROLESET_INDEX: annotations_of(roleset).get(labels.ROLESET_INDEX, ""),
             labels.ROLE_REPLICA_INDEX: str(slot),
             labels.TEMPLATE_DIGEST: names.role_digest(role),
-        } | gang_annotations,
+        } | _drain(role) | gang_annotations,
         "finalizers": [labels.PODSET_FINALIZER],
         "ownerReferences": [owner_reference(roleset, labels.ORCHESTRATION_API, "RoleSet")],
     }  # fmt: skip
@@ -56,9 +60,14 @@ def render_podset(roleset: Json, role_name: str, slot: int) -> Json:
     return {"apiVersion": labels.ORCHESTRATION_API, "kind": "PodSet", "metadata": metadata, "spec": spec}
 
 
+def _drain(role: Json) -> dict[str, str]:
+    seconds = int(role.get("drainSeconds") or 0)
+    return {labels.GROUP_DRAIN: str(seconds)} if seconds else {}
+
+
 def mutable_fields(role: Json) -> Json:
     """What of a role goes into its PodSets without new pods."""
-    policy = "Recreate" if role.get("recoveryPolicy") == "Group" else "ReplaceUnhealthy"
+    policy = "Recreate" if role.get("recoveryPolicy") in ("Group", "Service") else "ReplaceUnhealthy"
     strategy = role.get("schedulingStrategy")
     return {"recoveryPolicy": policy, **({"schedulingStrategy": deepcopy(strategy)} if strategy else {})}
 
