@@ -23,6 +23,7 @@ from planning.objects import (
     has_finalizer,
     in_order,
     is_deleting,
+    labels_of,
     spec_of,
     status_of,
     uid_of,
@@ -32,6 +33,7 @@ from planning.podset_ranks import Group, Rank, failed_ranks, observe
 from planning.roleset import ORPHAN, POD, conclude, gone
 from planning.trouble import leaving_trouble
 from planning.view import RoleRow, counted, model_of, page
+from planning.warm_up import Warmth, group_warm_up, warmth_of
 from planning.wire import (
     AddFinalizer,
     CreateGroupPods,
@@ -41,6 +43,7 @@ from planning.wire import (
     Step,
     Told,
     View,
+    WarmUpPods,
 )
 
 Json = dict[str, Any]
@@ -96,13 +99,14 @@ class _Pass:
         self.recreates = spec_of(podset).get("recoveryPolicy") == RECREATE
         self.failed = failed_ranks(podset, self.group, recreates=self.recreates)
         self.restarts = _restarts(podset, self.group, self.failed)
+        self.warmth = _warmth(podset, self.group)
         self._wake_at: datetime | None = None
 
     def plan(self) -> Plan:
         ganged = gang.plan_gang(self.world, self.podset, self.memory)
-        wanted = [*self._finalizer(), *ganged.steps, *self._pods()]
+        wanted = [*self._finalizer(), *ganged.steps, *(self._pods() or self._warm_up())]
         steps = held_back(wanted, self.memory, generation_of(self.podset), self.world.now)
-        health = podset_status.health_of(self.podset, self.group, self.failed, self.memory)
+        health = podset_status.health_of(self.podset, self.group, self.failed, self.warmth, self.memory)
         events = gang.missing_event(status_of(self.podset).get("conditions") or (), ganged.condition)
         status = podset_status.status(
             self.podset, self.group, health, ganged.condition, self.restarts, self.world.now
@@ -176,6 +180,17 @@ class _Pass:
         told = Told(reason=reason, message=f"create {len(indexes)} missing of {total}")
         return CreateGroupPods(indexes=list(indexes), restarts=self.restarts, tells=[told])
 
+    def _warm_up(self) -> list[Step]:
+        """Have the first pod of a group that is up generate its first token."""
+        if self.warmth.done or self.group.ready < self.group.size:
+            return []
+        at = self.warmth.next_at
+        if at is not None and at > self.world.now:
+            self._wake_at = earliest(self._wake_at, at)
+            return []
+        first = next(rank for rank in self.group.staying if rank.index == 0)
+        return [WarmUpPods(role=_role(self.podset), template_hash=_hash(self.podset), targets=[first.target])]
+
     # What people read.
 
     def _reason(self, steps: Sequence[Step]) -> str:
@@ -192,6 +207,21 @@ class _Pass:
         return View(
             phase=health.phase, revision=revision, blocked=health.blocked, model=_model(self.podset), details=details
         )
+
+
+def _warmth(podset: Json, group: Group) -> Warmth:
+    """That of the first pod, which answers for the group."""
+    first = next((rank.pod for rank in group.staying if rank.index == 0), None)
+    asked = group_warm_up(podset)
+    return warmth_of(first, _hash(podset), asked) if first is not None else Warmth(done=asked is None)
+
+
+def _hash(podset: Json) -> str:
+    return labels_of(podset).get(labels.ROLE_TEMPLATE_HASH, "")
+
+
+def _role(podset: Json) -> str:
+    return labels_of(podset).get(labels.ROLE_NAME, "")
 
 
 def _restarts(podset: Json, group: Group, failed: Sequence[Rank]) -> int:

@@ -11,6 +11,7 @@ from crds import labels
 from planning.objects import format_time, is_deleting, labels_of, name_of, uid_of
 from planning.render import render_pod
 from planning.render_groups import render_podset
+from planning.warm_up import mark
 from tests.planning.world import Cluster, role, roleset
 
 
@@ -387,3 +388,24 @@ def test_orphaned_groups_and_pods_stay():
     assert not any(is_deleting(found) for found in cluster.all("pod"))
     assert [found["metadata"]["finalizers"] for found in (*cluster.all("roleset"), *cluster.all("podset"))] \
         == [["orphan"], ["orphan"]]  # fmt: skip
+
+
+def test_a_group_counts_as_ready_once_its_first_pod_has_generated():
+    cluster = Cluster(roleset(grouped(1, warmUp={"path": "/v1/completions"})))
+    cluster.run()
+    cluster.make_ready()
+    cluster.run()
+    (step,) = [step for _, made in cluster.decisions for step in made.steps if step.type == "warm-up-pods"]
+    (group,) = sets(cluster)
+    assert [target.name for target in step.targets] == [f"{name_of(group)}-0"]
+    assert (group["status"]["phase"], group["status"]["readyPods"]) == ("Running", 2)
+    assert status(cluster)["readyReplicas"] == 0
+    first = cluster.get("pod", f"{name_of(group)}-0")["metadata"]["annotations"]
+    first[labels.WARM_UP] = mark("failed", step.template_hash, 2, cluster.now, "answers 500")
+    cluster.run()
+    plan = cluster.plan("roleset", "set")
+    assert "no first token in 2 tries: answers 500" in plan.view.blocked
+    first[labels.WARM_UP] = mark("done", step.template_hash, 3, cluster.now)
+    cluster.run()
+    assert group["status"]["phase"] == "Ready"
+    assert status(cluster)["readyReplicas"] == 1
