@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import gang, groups, roleset_status, topology
+from planning import departure, gang, groups, roleset_status, topology
 from planning.backoff import earliest, failures_of, held_back, waiting
 from planning.budgets import budget_steps, role_budgets
 from planning.groups import PODSET
@@ -16,6 +16,7 @@ from planning.limits import Allowance
 from planning.managers import RoleMoves, kept_behind, plan_roles
 from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
 from planning.objects import (
+    deletion_time,
     generation_of,
     has_finalizer,
     in_order,
@@ -104,10 +105,13 @@ def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
         reason = f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
-    view = View(
-        phase="Deleting", model=model_of(spec_of(roleset).get("roles") or ()), details=f"**Deleting**: {reason}"
-    )
-    return conclude(world, roleset, memory, steps, reason, view)
+    blocked = departure.held_by_members(pods, podsets, world.now)
+    model = model_of(spec_of(roleset).get("roles") or ())
+    view = View(phase="Deleting", blocked=blocked, model=model, details=f"**Deleting**: {reason}")
+    ends = [deletion_time(pod) for pod in pods]
+    wake_at = earliest(*(at for at in ends if at is not None and at > world.now))
+    status = departure.status(roleset, blocked, world.now)
+    return conclude(world, roleset, memory, steps, reason, view, status=status, wake_at=wake_at)
 
 
 def _pod_deletions(world: World, roleset: Json, pods: Iterable[Json], allowance: Allowance) -> list[Step]:
