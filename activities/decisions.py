@@ -30,8 +30,9 @@ from activities.polls import Poll, Polls
 from activities.status import StatusWriter
 from activities.store import Cache, Store
 from activities.wording import STEP_EVENTS
+from planning.objects import parse_time
 from planning.planner import Json, Plan, Planner, World
-from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, View
+from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, StartRollout, View
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,10 @@ SETTLE_SECONDS = 0.02
 VIEW_STABLE_SECONDS = 5.0
 VIEW_SPREAD_SECONDS = 0.1
 """Added to the time above for each object whose view waits: a burst of changes is shown after it, not in its midst."""
-STATUS_LEFT_SECONDS = 1.0
+STATUS_LEFT_SECONDS = 5.0
+"""How long the status may be left to the pass that follows the steps: steps in a row must not hide it for ever."""
+YOUNG = timedelta(minutes=1)
+"""An object is new for that long: its first decision may come with its workflow's start."""
 VIEW_INTERVAL = timedelta(minutes=1)
 READ_LIVE_AFTER_SECONDS = 10.0
 RESYNC_SECONDS = 600.0
@@ -93,13 +97,43 @@ class Decisions:
         """Return the next decision about the object; raise PollEnded when another poll takes over."""
         ref = request.ref
         with self._polls.open(ref, request.rollout) as poll, self._metrics.polls.labels(ref.kind).track_inprogress():
+            poll.beat_at = time.monotonic() + heartbeat_seconds()
             await self._own_writes_seen(poll, request)
             try:
                 decision = await self._until_decided(poll, request)
             finally:
                 self._unshown.discard((ref.uid, request.rollout))
+        return self._answer(request, decision)
+
+    def opening(self, ref: Ref) -> Answer | None:
+        """The first decision about a new object, for the argument of its workflow; None where only a poll may decide.
+
+        New means young and without children: nobody has acted for it, so there are no writes that the cache lacks.
+        """
+        live, owns = self._live(ref), self._planners[ref.kind].owns
+        if live is None or not _is_young(live) or any(self._cache.children(ref.uid, owns).values()):
+            return None
+        request = DecisionRequest(ref=ref)
+        found = self._first(request, live)
+        return self._answer(request, found) if found is not None else None
+
+    def _first(self, request: DecisionRequest, live: Json) -> Decision | None:
+        plan = self._plan(self._planners[request.ref.kind], request, live)
+        if plan is None or plan.decision is None or not plan.decision.steps or closes(plan.decision):
+            return None
+        return self._signed(plan.decision, plan, live)
+
+    def _answer(self, request: DecisionRequest, decision: Decision) -> Answer:
+        """The decision as the workflow gets it, with that of the rollout which it starts."""
         self._count(request, decision)
-        return Answer(**{name: getattr(decision, name) for name in Decision.model_fields}, searchable=self.searchable)
+        opening, live = None, self._live(request.ref)
+        starting = next((step for step in decision.steps if isinstance(step, StartRollout)), None)
+        if starting is not None and live is not None:
+            child = DecisionRequest(ref=request.ref, rollout=starting.revision)
+            found = self._first(child, live)
+            opening = self._answer(child, found) if found is not None else None
+        kept = {name: getattr(decision, name) for name in Decision.model_fields}
+        return Answer(**kept, searchable=self.searchable, opening=opening)
 
     async def _until_decided(self, poll: Poll, request: DecisionRequest) -> Decision:
         watched = Watched()
@@ -134,7 +168,7 @@ class Decisions:
         if plan.decision is not None and acts:
             return self._signed(plan.decision, plan, live), 0.0
         view, pause = self._view_change(request, plan, live, watched)
-        return view, min(pause, _until(plan), RESYNC_SECONDS if written else 1.0)
+        return view, min(pause, _until(plan), written)
 
     def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
         ref = request.ref
@@ -148,16 +182,21 @@ class Decisions:
             log.exception("planner-failed object=%s rollout=%s", ref.workflow_id, request.rollout)
             return None
 
-    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
-        """Write the status; before short steps it is left to the pass that follows them, for a second at most."""
+    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> float:
+        """Write the status; before short steps it is left to the pass that follows them, for seconds at most.
+
+        Returns the seconds after which to look again: soon when it was not written.
+        """
         if plan.status is None:
-            return True
+            return RESYNC_SECONDS
         uid, clock = request.ref.uid, time.monotonic()
         followed = plan.decision is not None and bool(plan.decision.steps) and not closes(plan.decision)
         if followed and clock - self._status_left.setdefault(uid, clock) < STATUS_LEFT_SECONDS:
-            return True
+            return RESYNC_SECONDS
         self._status_left.pop(uid, None)
-        return await self._status.write(self._store(request.ref), live, plan.status)
+        hurry = plan.decision is not None and closes(plan.decision)
+        store = self._store(request.ref)
+        return await self._status.write(store, live, plan.status, hurry=hurry) or RESYNC_SECONDS
 
     def _signed(self, decision: Decision, plan: Plan, live: Json | None) -> Decision:
         """The decision with its fence: the generation it was made for and the moment it was made."""
@@ -254,14 +293,15 @@ class Decisions:
     async def _wait(self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS) -> None:
         """Wait for a change, heartbeating; return at the latest after `seconds`."""
         ends = time.monotonic() + seconds
-        beat = heartbeat_seconds()
         while not poll.changed.is_set():
-            activity.heartbeat()
-            left = ends - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= poll.beat_at:
+                activity.heartbeat()
+                poll.beat_at = time.monotonic() + heartbeat_seconds()
+            left = min(ends, poll.beat_at) - time.monotonic()
+            if ends <= time.monotonic():
                 return
             try:
-                await asyncio.wait_for(poll.changed.wait(), min(left, beat))
+                await asyncio.wait_for(poll.changed.wait(), max(left, 0.0))
             except TimeoutError:
                 continue
         if settle and not poll.over:
@@ -280,6 +320,11 @@ class Decisions:
         label = "close" if closes(decision) else "steps" if decision.steps else "view"
         scope = "rollout" if request.rollout else "object"
         self._metrics.decisions.labels(request.ref.kind, scope, label).inc()
+
+
+def _is_young(live: Json) -> bool:
+    created = parse_time(live["metadata"]["creationTimestamp"])
+    return "deletionTimestamp" not in live["metadata"] and datetime.now(UTC) - created < YOUNG
 
 
 def closes(decision: Decision) -> bool:

@@ -22,7 +22,7 @@ class RolloutWorkflow:
 
     @workflow.init
     def __init__(self, state: RolloutState) -> None:
-        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled)
+        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled, state.opening)
         self._state = state
         self._started_at = state.started_at or workflow.now()
         self._blocked = list(state.blocked)
@@ -65,7 +65,12 @@ class RolloutWorkflow:
 
     def _carried(self) -> RolloutState:
         return self._state.model_copy(
-            update={"memory": self._loop.memory, "started_at": self._started_at, "blocked": self._blocked}
+            update={
+                "memory": self._loop.memory,
+                "started_at": self._started_at,
+                "blocked": self._blocked,
+                "opening": None,
+            }
         )
 
     def _result(self, closing: CloseRollout) -> RolloutResult:
