@@ -146,7 +146,8 @@ class Decisions:
     def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
         ref = request.ref
         children = self._cache.children(ref.uid, planner.owns)
-        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC))
+        left = self._cache.ownerless(ref.namespace, ref.name, getattr(planner, "adopts", ()))
+        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC), ownerless=left)
         try:
             with self._metrics.plan_seconds.labels(ref.kind).time():
                 return planner.plan(world, request.memory, request.rollout)

@@ -81,9 +81,10 @@ class KubeClient:
         params = {"fieldManager": FIELD_MANAGER}
         return await self.call("PATCH", path_of(resource, namespace, name), body=body, params=params, content_type=kind)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Json:
-        """Delete exactly the object with `uid`: another one of that name answers KubeConflict."""
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, version: str = "") -> Json:
+        """Delete exactly the object with `uid`, in that version if any: another one answers KubeConflict."""
+        preconditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         body["propagationPolicy"] = "Background"
         return await self.call("DELETE", path_of(resource, namespace, name), body=body)
 

@@ -18,7 +18,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import child_steps, object_steps
+from activities import adoption, budget_steps, child_steps, object_steps
 from activities.decisions import heartbeat_seconds
 from activities.errors import KubeAmbiguous, KubeError
 from activities.events import EventRecorder
@@ -47,6 +47,9 @@ HANDLERS: Mapping[str, Handler] = {
     "renumber-revision": object_steps.renumber_revision,
     "delete-revisions": object_steps.delete_revisions,
     "apply-service": object_steps.apply_service,
+    "apply-budget": budget_steps.apply_budget,
+    "delete-budgets": budget_steps.delete_budgets,
+    "adopt": adoption.adopt,
     "create-rolesets": child_steps.create_rolesets,
     "update-rolesets": child_steps.update_rolesets,
     "delete-rolesets": child_steps.delete_rolesets,
@@ -58,6 +61,7 @@ STAGES: Mapping[str, str] = {
     "create-revision": "beside",
     "renumber-revision": "beside",
     "apply-service": "beside",
+    "apply-budget": "beside",
 }
 """Steps of the same stage run together; every other step type is a stage of its own."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from activities.kube import version_number
+from crds import labels
 from planning.planner import Json, Resource
 from planning.wire import ObjectVersion
 
@@ -25,10 +26,20 @@ def controller_of(obj: Json) -> str:
     return ""
 
 
+def owner_key(obj: Json) -> str:
+    """The uid of the controller; without one `<namespace>/<name>` of the owner that the object was made for."""
+    if owner := controller_of(obj):
+        return owner
+    metadata = obj["metadata"]
+    carried = metadata.get("labels") or {}
+    made_for = carried.get(labels.STORM_SERVICE_NAME) or carried.get(labels.NAME) or metadata["name"]
+    return f"{metadata.get('namespace', '')}/{made_for}"
+
+
 class Store:
     """All objects of `resource` that the informer has seen.
 
-    `changed` is called with the uid of a changed object and of its controller, `added` with each object that is new.
+    `changed` is called with the uid of a changed object and with its `owner_key`, `added` with each object that is new.
     `seen` is the resourceVersion up to which everything is known; `relists` counts lists after the first.
     """
 
@@ -54,6 +65,10 @@ class Store:
 
     def owned_by(self, uid: str) -> Sequence[Json]:
         return list(self._by_owner.get(uid, {}).values())
+
+    def ownerless(self, namespace: str, name: str) -> Sequence[Json]:
+        """Objects without a controller that were made for an owner of that name, or have the name."""
+        return self.owned_by(f"{namespace}/{name}")
 
     def objects(self) -> Sequence[Json]:
         return list(self._by_uid.values())
@@ -115,16 +130,15 @@ class Store:
 
     def _index(self, obj: Json, known: Json | None) -> None:
         metadata = obj["metadata"]
-        if known is not None and controller_of(known) != controller_of(obj):
+        if known is not None and owner_key(known) != owner_key(obj):
             self._unindex_owner(known)
             self._notify(known)
         self._by_uid[metadata["uid"]] = obj
         self._by_name[(metadata.get("namespace", ""), metadata["name"])] = obj
-        if owner := controller_of(obj):
-            self._by_owner.setdefault(owner, {})[metadata["uid"]] = obj
+        self._by_owner.setdefault(owner_key(obj), {})[metadata["uid"]] = obj
 
     def _unindex_owner(self, obj: Json) -> None:
-        owner = controller_of(obj)
+        owner = owner_key(obj)
         children = self._by_owner.get(owner, {})
         children.pop(obj["metadata"]["uid"], None)
         if not children:
@@ -132,8 +146,7 @@ class Store:
 
     def _notify(self, obj: Json) -> None:
         self._changed(obj["metadata"]["uid"])
-        if owner := controller_of(obj):
-            self._changed(owner)
+        self._changed(owner_key(obj))
 
 
 class Cache:
@@ -142,6 +155,9 @@ class Cache:
     def __init__(self, resources: Iterable[Resource]) -> None:
         self.stores = {resource.key: Store(resource, self._wake) for resource in resources}
         self._listeners: dict[str, set[asyncio.Event]] = {}
+
+    def ownerless(self, namespace: str, name: str, resources: Iterable[Resource]) -> dict[str, Sequence[Json]]:
+        return {resource.key: self.stores[resource.key].ownerless(namespace, name) for resource in resources}
 
     def listen(self, uid: str, event: asyncio.Event) -> None:
         """Set `event` whenever the object `uid` or one of its children changes."""

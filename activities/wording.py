@@ -18,6 +18,8 @@ EVENT_REASONS: Mapping[str, str] = {
     "create-pods": labels.EVENT_PODS_CREATED,
     "delete-pods": labels.EVENT_PODS_DELETED,
     "apply-service": labels.EVENT_SERVICE_SYNCED,
+    "apply-budget": labels.EVENT_BUDGET_SYNCED,
+    "adopt": labels.EVENT_ADOPTED,
 }
 """Reason of the Event that tells of a step's success."""
 STEP_EVENTS = frozenset(EVENT_REASONS.values())
@@ -90,6 +92,18 @@ def _action(step: Any) -> str:
             return f"delete {_pods(len(step.targets))} of {step.role}"
         case "delete-revisions":
             return f"delete {_count(step.targets, 'revision')}"
+        case "adopt":
+            return f"adopt {_count(step.targets, step.kind)}"
+        case _:
+            return _beside(step)
+
+
+def _beside(step: Any) -> str:
+    match step.type:
+        case "apply-budget":
+            return f"apply PodDisruptionBudget {step.name} (at least {step.min_available} stay)"
+        case "delete-budgets":
+            return f"delete {_count(step.targets, 'PodDisruptionBudget')}"
         case _:
             return _other(step)
 

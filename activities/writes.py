@@ -106,9 +106,11 @@ def _adopted(context: StepContext, resource: Resource, live: Json, late: bool) -
 
 
 async def delete(context: StepContext, resource: Resource, target: Target) -> None:
-    """Delete exactly the target; one that is gone already is a success."""
+    """Delete exactly the target, in its version where it names one; one that is gone already is a success."""
     with suppress(KubeNotFound):
-        await context.client.delete(resource, context.ref.namespace, target.name, target.uid)
+        await context.client.delete(
+            resource, context.ref.namespace, target.name, target.uid, target.resource_version
+        )  # fmt: skip
     context.deleted(target, resource)
 
 

@@ -15,7 +15,7 @@ from activities.errors import KubeNotFound, KubeRetry
 from activities.family import family_of
 from cli.cluster import Cluster, ClusterRefused, Target, Where, connected, parse_target
 from cli.rollout_tables import console, printed, progress_lines
-from planning.progress import Progress, progress
+from planning.standing import Progress, progress
 
 LOOK_SECONDS = 0.5
 PODS_SECONDS = 3.0

@@ -20,7 +20,7 @@ from cli.cluster import as_dict
 from planning.forecast import Forecast, RoleForecast
 from planning.history import Entry, Run
 from planning.news import spoken
-from planning.progress import Count, Progress
+from planning.standing import Count, Progress
 
 PLAIN_WIDTH = 140
 BAR_WIDTH = 28

@@ -86,6 +86,11 @@ HPKV_BLOCK_SIZE_BYTES: Final = f"{_HPKV}/block-size-bytes"
 HPKV_BLOCK_COUNT: Final = f"{_HPKV}/block-count"
 HPKV_TOTAL_SLOTS: Final = f"{_HPKV}/total-slots"
 HPKV_VIRTUAL_NODES: Final = f"{_HPKV}/virtual-node-count"
+KVCACHE_PORTS: Final = {HPKV_RDMA_PORT: 18512, HPKV_ADMIN_PORT: 9100}
+KVCACHE_COUNTS: Final = {
+    HPKV_BLOCK_SIZE_BYTES: 4096, HPKV_BLOCK_COUNT: 1048576, HPKV_TOTAL_SLOTS: 4096, HPKV_VIRTUAL_NODES: 100,
+}  # fmt: skip
+"""Numbers that annotations of a KVCache set, each with its default."""
 INFINISTORE_LINK_TYPE: Final = "infinistore.kvcache.orchestration.aibrix.ai/link-type"
 INFINISTORE_GID_INDEX: Final = "infinistore.kvcache.orchestration.aibrix.ai/hint-gid-index"
 
@@ -207,12 +212,15 @@ EVENT_ROLESETS_DELETED: Final = "RoleSetsDeleted"
 EVENT_PODS_CREATED: Final = "PodsCreated"
 EVENT_PODS_DELETED: Final = "PodsDeleted"
 EVENT_PROMOTED: Final = "RevisionPromoted"
+RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
+REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
+REASON_ROLLED_BACK: Final = "RolledBack"
+EVENT_ADOPTED: Final = "Adopted"
+EVENT_BUDGET_SYNCED: Final = "DisruptionBudgetSynced"
 
 # What a person asks of a rollout, and the Events that tell of it.
-RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
 RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 CHANGE_CAUSE: Final = "kubernetes.io/change-cause"
-REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
 EVENT_ROLLOUT_STARTED: Final = "RolloutStarted"
 EVENT_ROLLOUT_COMPLETED: Final = "RolloutCompleted"
 EVENT_ROLLOUT_SUPERSEDED: Final = "RolloutSuperseded"

@@ -39,13 +39,15 @@ class World:
 
     `object` is None only when the object is confirmed gone. `children` holds, by resource key, the objects whose
     controller is this object (by uid), and for resources in `Planner.watches` those that match its labels.
-    Objects are the API server's JSON; nobody may change them. `now` is timezone aware.
+    Objects are the API server's JSON; nobody may change them. `now` is timezone aware. `ownerless` holds, by resource
+    key, the objects of the namespace that no controller has: for planners with `adopts`.
     """
 
     ref: Ref
     object: Json | None
     children: Mapping[str, Sequence[Json]]
     now: datetime
+    ownerless: Mapping[str, Sequence[Json]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

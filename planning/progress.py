@@ -1,167 +1,124 @@
-"""How far a rollout is, for `rollout status`: read from the object and its pods, so that no operator is asked."""
+"""The progress deadline: when a rollout is given up, what is the target then, and when it is worth another try.
+
+    template changes ─► clock starts ─► progress restarts it ─► … ─► complete
+                            │ `progressDeadlineSeconds` without progress
+                            ▼
+                   failed: only repair and scaling, or (`automaticRollback`) back to the last completed revision
+                            │ another template, a resume, the annotation retry-at, or more pods ready at it
+                            └─► clock starts
+
+Everything that the verdict depends on stands in the status, so a lost workflow changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-from pydantic import Field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from crds import labels
-from planning.fleet import desired_replicas as desired_rolesets
-from planning.objects import (
-    condition,
-    is_condition_true,
-    is_deleting,
-    labels_of,
-    name_of,
-    observes_its_generation,
-    spec_of,
-    status_of,
-)
-from planning.render import desired_replicas, live_replicas
-from planning.trouble import trouble_of
-from planning.view import counted
-from planning.wire import Wire
+from planning.objects import annotations_of, condition, name_of, parse_time, spec_of, status_of
 
 Json = dict[str, Any]
 
-
-class Count(Wire):
-    """A role, or the RoleSets: how many are wanted, ready, and both ready and up to date."""
-
-    name: str
-    desired: int = 0
-    ready: int = 0
-    updated: int = 0
-    blocked: str = ""
+# The clock wakes the planner in time; a deadline seen so much later passed while nobody watched and proves nothing.
+WATCHED_MARGIN: Final = timedelta(seconds=30)
 
 
-class Progress(Wire):
-    """`done`: rolled out and ready; `failed`: out of time. `message` is the line for people."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a rollout moves: more of the first two and of pods, fewer RoleSets that are not at the target."""
 
-    object: str
-    revision: str = ""
-    done: bool = False
-    failed: bool = False
-    paused: bool = False
-    message: str = ""
-    blocked: str = ""
-    rolesets: Count | None = None
-    roles: list[Count] = Field(default_factory=list)
+    updated: int
+    updated_ready: int
+    not_updated: int
+    pods_updated: int
+    pods_updated_ready: int
 
-
-def progress(live: Json, pods: Iterable[Json] = ()) -> Progress:
-    """Of a StormService, RoleSet or PodSet, with those of its pods that exist."""
-    blocked = _blocked_roles(pods)
-    match live["kind"]:
-        case "StormService":
-            return _of_storm(live, blocked)
-        case "RoleSet":
-            return _of_roleset(live, blocked)
-    return _of_podset(live, blocked)
-
-
-def _blocked_roles(pods: Iterable[Json]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pod in pods:
-        if is_deleting(pod) or is_condition_true(pod, labels.READY):
-            continue
-        trouble = trouble_of(pod)
-        if trouble.stuck:
-            found.setdefault(labels_of(pod).get(labels.ROLE_NAME, ""), trouble.sentence)
-    return found
-
-
-def _first(blocked: dict[str, str], live: Json) -> str:
-    """A pod's trouble, else what the object's own conditions say."""
-    for said in blocked.values():
-        return said
-    failure = condition(live, labels.REPLICA_FAILURE)
-    return str(failure.get("message", "")) if failure.get("status") == "True" else ""
-
-
-def _roles(live: Json, wanted: dict[str, int], blocked: dict[str, str], key: str) -> list[Count]:
-    shown = {role.get("name"): role for role in status_of(live).get(key) or ()}
-    return [
-        Count(
-            name=name,
-            desired=count,
-            ready=int(shown.get(name, {}).get("readyReplicas") or 0),
-            updated=int(shown.get(name, {}).get("updatedReadyReplicas") or 0),
-            blocked=blocked.get(name, ""),
+    @classmethod
+    def of(cls, status: Json) -> Counted:
+        """The numbers that a status shows."""
+        roles: Iterable[Json] = status.get("roleStatuses") or ()
+        updated = int(status.get("updatedReplicas") or 0)
+        return cls(
+            updated,
+            int(status.get("updatedReadyReplicas") or 0),
+            int(status.get("replicas") or 0) - updated,
+            sum(int(role.get("updatedReplicas") or 0) for role in roles),
+            sum(int(role.get("updatedReadyReplicas") or 0) for role in roles),
         )
-        for name, count in wanted.items()
-    ]
+
+    def is_beyond(self, before: Counted) -> bool:
+        """Any progress since `before`."""
+        more = self.updated > before.updated or self.pods_updated > before.pods_updated
+        return more or self.not_updated < before.not_updated or self.is_readier_than(before)
+
+    def is_readier_than(self, before: Counted) -> bool:
+        return self.updated_ready > before.updated_ready or self.pods_updated_ready > before.pods_updated_ready
 
 
-def _of_storm(live: Json, blocked: dict[str, str]) -> Progress:
-    status, target = status_of(live), desired_rolesets(live)
-    update = str(status.get("updateRevision") or "")
-    rolesets = Count(
-        name="RoleSets",
-        desired=target,
-        ready=int(status.get("readyReplicas") or 0),
-        updated=int(status.get("updatedReadyReplicas") or 0),
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the status says of the deadline: the revision that is given up, why, and where the clock stands."""
+
+    failed: str = ""
+    why: str = ""
+    back_to: str = ""
+    progressed_at: datetime | None = None
+
+
+def deadline_of(storm: Json) -> timedelta | None:
+    seconds = spec_of(storm).get("progressDeadlineSeconds")
+    return None if seconds is None else timedelta(seconds=int(seconds))
+
+
+def asks_again(storm: Json) -> bool:
+    """Somebody wants another try: the annotation has a new value, or a pause that the status shows is over."""
+    asked = annotations_of(storm).get(labels.RETRY_AT, "")
+    if asked and asked != status_of(storm).get("retriedAt"):
+        return True
+    return condition(storm, labels.PROGRESSING).get("reason") == labels.REASON_PAUSED and not spec_of(storm).get(
+        "paused"
     )
-    seen = bool(status) and observes_its_generation(live)
-    completed = bool(update) and status.get("completedRevision") == update
-    reason = condition(live, labels.PROGRESSING).get("reason")
-    found = Progress(
-        object=f"stormservice/{name_of(live)}",
-        revision=update,
-        done=seen and completed and is_condition_true(live, labels.READY),
-        failed=seen and (reason == labels.REASON_DEADLINE or (bool(update) and status.get("failedRevision") == update)),
-        paused=bool(spec_of(live).get("paused")) and not completed,
-        blocked=_first(blocked, live),
-        rolesets=rolesets,
-        roles=_roles(live, {name: n * target for name, n in live_replicas(live).items()}, blocked, "roleStatuses"),
-    )
-    return found.model_copy(update={"message": _message(found, rolesets, "RoleSet", seen=seen)})
 
 
-def _message(found: Progress, count: Count, noun: str, *, seen: bool) -> str:
-    name = found.object
-    if not seen:
-        return f"{name}: waiting for the operator to observe the newest spec"
-    if found.done:
-        return f"{name} successfully rolled out"
-    done = f"{count.updated} of {counted(count.desired, noun)} updated and ready"
-    blocked = f"; blocked: {found.blocked}" if found.blocked else ""
-    if found.failed:
-        return f"{name} exceeded its progress deadline: {done}{blocked}"
-    if found.paused:
-        return f"{name} is paused: {done}; resume it with `brixflow rollout resume {name}`"
-    return f"{name}: {done}{blocked}"
+def stands_failed(storm: Json, revision: str) -> bool:
+    """The template's `revision` has been given up, and nobody asked for another try."""
+    failed = status_of(storm).get("failedRevision")
+    return failed == revision and deadline_of(storm) is not None and not asks_again(storm)
 
 
-def _of_roleset(live: Json, blocked: dict[str, str]) -> Progress:
-    wanted = {role["name"]: desired_replicas(role) for role in spec_of(live).get("roles") or ()}
-    roles = _roles(live, wanted, blocked, "roles")
-    seen = bool(status_of(live)) and observes_its_generation(live)
-    updated = all(role.updated >= role.desired for role in roles)
-    found = Progress(
-        object=f"roleset/{name_of(live)}",
-        done=seen and updated and is_condition_true(live, labels.READY),
-        blocked=_first(blocked, live),
-        roles=roles,
-    )
-    return found.model_copy(update={"message": _message(found, _total(roles), "pod", seen=seen)})
+def fallback(storm: Json, failed: str, stored: Iterable[Json]) -> str:
+    """The revision to go back to by itself: the last completed one while it is stored; empty for none."""
+    completed = str(status_of(storm).get("completedRevision") or "")
+    if not spec_of(storm).get("automaticRollback") or completed == failed:
+        return ""
+    return completed if any(name_of(found) == completed for found in stored) else ""
 
 
-def _total(roles: Sequence[Count]) -> Count:
-    return Count(name="", desired=sum(r.desired for r in roles), updated=sum(min(r.updated, r.desired) for r in roles))
+def shown_clock(storm: Json) -> datetime | None:
+    """The clock as it stands; None without a deadline."""
+    shown = status_of(storm).get("progressedAt")
+    return parse_time(shown) if shown and deadline_of(storm) is not None else None
 
 
-def _of_podset(live: Json, blocked: dict[str, str]) -> Progress:
-    status, size = status_of(live), int(spec_of(live).get("podGroupSize") or 0)
-    ready = int(status.get("readyPods") or 0)
-    seen = bool(status) and observes_its_generation(live)
-    role = Count(name="pods", desired=size, ready=ready, updated=ready, blocked=next(iter(blocked.values()), ""))
-    found = Progress(
-        object=f"podset/{name_of(live)}",
-        done=seen and ready >= size and status.get("phase") in (None, "Ready"),
-        blocked=role.blocked,
-        roles=[role],
-    )
-    return found.model_copy(update={"message": _message(found, role, "pod", seen=seen)})
+def clock(storm: Json, target: str, after: Counted, now: datetime) -> datetime | None:
+    """Since when a rollout that is under way has made no progress towards `target`; None without a deadline."""
+    deadline, before, since = deadline_of(storm), status_of(storm), shown_clock(storm)
+    if deadline is None:
+        return None
+    if since is None or before.get("updateRevision") != target or asks_again(storm):
+        return now
+    unwatched = now > since + deadline + WATCHED_MARGIN
+    return now if after.is_beyond(Counted.of(before)) or unwatched else since
+
+
+def why_failed(storm: Json, culprit: str) -> str:
+    """The sentence of the verdict; once published it stays."""
+    shown = condition(storm, labels.PROGRESSING)
+    if shown.get("reason") == labels.REASON_DEADLINE and shown.get("message"):
+        return str(shown["message"])
+    deadline = deadline_of(storm)
+    seconds = int(deadline.total_seconds()) if deadline is not None else 0
+    return f"no progress for {seconds} s" + (f": {culprit}" if culprit else "")

@@ -94,6 +94,28 @@ class ApplyService(Wire):
     name: str
 
 
+class ApplyBudget(Wire):
+    """Create or correct the PodDisruptionBudget `name`: of the pods that `selector` matches so many have to stay."""
+
+    type: Literal["apply-budget"] = "apply-budget"
+    name: str
+    min_available: int
+    selector: dict[str, str] = Field(default_factory=dict)
+
+
+class DeleteBudgets(Wire):
+    type: Literal["delete-budgets"] = "delete-budgets"
+    targets: list[Target]
+
+
+class Adopt(Wire):
+    """Become the controller of `targets` of `kind`, which have none; their resourceVersions are preconditions."""
+
+    type: Literal["adopt"] = "adopt"
+    kind: str
+    targets: list[Target]
+
+
 class CreateRoleSets(Wire):
     """Create one RoleSet an index, rendered from ControllerRevision `revision`."""
 
@@ -174,6 +196,7 @@ class UnknownStep(BaseModel):
 KNOWN_STEPS: tuple[type[Wire], ...] = (
     AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+    ApplyBudget, DeleteBudgets, Adopt,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -198,6 +221,9 @@ Step = Annotated[
     | Annotated[StartRollout, Tag("start-rollout")]
     | Annotated[CloseRollout, Tag("close-rollout")]
     | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[ApplyBudget, Tag("apply-budget")]
+    | Annotated[DeleteBudgets, Tag("delete-budgets")]
+    | Annotated[Adopt, Tag("adopt")]
     | Annotated[UnknownStep, Tag("unknown")],
     Discriminator(_step_tag),
 ]

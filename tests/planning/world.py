@@ -10,17 +10,26 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from activities.store import owner_key
 from planning import names
 from planning.backoff import after, step_key
+from planning.budgets import render_budget
 from planning.objects import format_time, is_deleting, labels_of, name_of, uid_of
 from planning.planner import Plan, World
 from planning.registry import PLANNERS
-from planning.render import render_pod, render_revision, render_roleset, render_service, roleset_update
+from planning.render import (
+    owner_reference,
+    render_pod,
+    render_revision,
+    render_roleset,
+    render_service,
+    roleset_update,
+)
 from planning.wire import Decision, Done, Failed, Memory, Ref, RolloutResult
 
 Json = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-OWNED = {"stormservice": ("roleset", "controllerrevision", "service"), "roleset": ("pod",)}
+OWNED = {"stormservice": ("roleset", "controllerrevision", "service", "poddisruptionbudget"), "roleset": ("pod",)}
 
 
 def pod_template(image: str = "engine:v1", **env: str) -> Json:
@@ -109,6 +118,17 @@ class Cluster:
             for child in OWNED[key]
         }
 
+    def ownerless(self, key: str, name: str) -> dict[str, list[Json]]:
+        """What the loop shows of objects without a controller: those made for, or called like, the asking object."""
+        return {
+            resource.key: [
+                found
+                for found in self.all(resource.key)
+                if not found["metadata"].get("ownerReferences") and owner_key(found) == f"default/{name}"
+            ]
+            for resource in getattr(PLANNERS[key], "adopts", ())
+        }
+
     def memory(self, key: str, name: str) -> Memory:
         scope = f"{key}/{name}" + (f"/{self.rollout}" if key == "stormservice" and self.rollout else "")
         return self.memories.get(scope, Memory())
@@ -153,7 +173,7 @@ class Cluster:
         uid = uid_of(found) if found is not None else "gone"
         ref = Ref(kind=key, namespace="default", name=name, uid=uid)
         while True:
-            world = World(ref, deepcopy(found), self.children(key, uid), self.now)
+            world = World(ref, deepcopy(found), self.children(key, uid), self.now, self.ownerless(key, name))
             before = deepcopy(world)
             scope = self.rollout if key == "stormservice" else None
             plan = PLANNERS[key].plan(world, self.memory(key, name), scope)
@@ -244,6 +264,20 @@ class Cluster:
     def _apply_service(self, found: Json, step: Any, memory: Memory) -> None:
         self.objects.pop(("service", step.name), None)
         self._add("service", render_service(found))
+
+    def _apply_budget(self, found: Json, step: Any, memory: Memory) -> None:
+        self.objects.pop(("poddisruptionbudget", step.name), None)
+        self._add("poddisruptionbudget", render_budget(found, found["apiVersion"], found["kind"], step))
+
+    def _delete_budgets(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            del self.objects["poddisruptionbudget", target.name]
+
+    def _adopt(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            live = self.get(step.kind, target.name)
+            assert live["metadata"]["resourceVersion"] == target.resource_version != ""
+            live["metadata"]["ownerReferences"] = [owner_reference(found, found["apiVersion"], found["kind"])]
 
     def _create_rolesets(self, found: Json, step: Any, memory: Memory) -> None:
         for index in step.indexes:
