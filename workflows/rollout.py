@@ -53,7 +53,8 @@ class RolloutWorkflow(Commands):
 
     def _note_blocked(self, decision: Decision) -> None:
         blocked = decision.view.blocked
-        if blocked and blocked not in self._blocked:
+        known = bool(self._blocked) and self._blocked[-1] in blocked
+        if blocked and not known and blocked not in self._blocked:
             self._blocked = [*self._blocked, blocked][-REMEMBERED_BLOCKS:]
 
     def _carried(self) -> RolloutState:
