@@ -136,8 +136,10 @@ class Decisions:
             return None, PLANNER_ERROR_SECONDS
         watched.blocked.turn(plan.view.blocked)
         acts = plan.decision is not None and bool(plan.decision.steps)
-        written = await self._write_status(request, live, plan)
-        self._emit(request, live, plan, watched)
+        written = True
+        if not self._leaves_status(request, plan):
+            written = await self._write_status(request, live, plan)
+            self._emit(request, live, plan, watched)
         if plan.decision is not None and acts:
             return self._signed(plan.decision, plan, live), 0.0
         view, pause = self._view_change(request, plan, live, watched)
@@ -156,15 +158,23 @@ class Decisions:
             log.exception("planner-failed object=%s rollout=%s", ref.workflow_id, request.rollout)
             return None
 
-    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
-        """Write the status; before short steps it is left to the pass that follows them, for a second at most."""
+    def _leaves_status(self, request: DecisionRequest, plan: Plan) -> bool:
+        """Before short steps the status is left to the pass that follows them, for a second at most.
+
+        So are the events that tell what it says anew: that pass finds them again, and they are told once.
+        """
         if plan.status is None:
-            return True
+            return False
         uid, clock = request.ref.uid, time.monotonic()
         followed = plan.decision is not None and bool(plan.decision.steps) and not closes(plan.decision)
         if followed and clock - self._status_left.setdefault(uid, clock) < STATUS_LEFT_SECONDS:
             return True
         self._status_left.pop(uid, None)
+        return False
+
+    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
+        if plan.status is None:
+            return True
         return await self._status.write(self._store(request.ref), live, plan.status)
 
     def _signed(self, decision: Decision, plan: Plan, live: Json | None) -> Decision:

@@ -20,8 +20,13 @@ EVENT_REASONS: Mapping[str, str] = {
     "apply-service": labels.EVENT_SERVICE_SYNCED,
     "apply-budget": labels.EVENT_BUDGET_SYNCED,
     "adopt": labels.EVENT_ADOPTED,
+    "create-podsets": labels.EVENT_PODSETS_CREATED,
+    "delete-podsets": labels.EVENT_PODSETS_DELETED,
+    "apply-pod-group": labels.EVENT_POD_GROUP_SYNCED,
 }
 """Reason of the Event that tells of a step's success."""
+FAILURE_REASONS: Mapping[str, str] = {"podset": labels.EVENT_RECONCILE_ERROR}
+"""By kind, reason of the Event that tells of a step's failure, where it is a fixed one."""
 STEP_EVENTS = frozenset(EVENT_REASONS.values())
 
 
@@ -106,7 +111,28 @@ def _beside(step: Any) -> str:
         case "delete-budgets":
             return f"delete {_count(step.targets, 'PodDisruptionBudget')}"
         case _:
-            return _other(step)
+            return _of_groups(step) or _other(step)
+
+
+def _of_groups(step: Any) -> str:
+    """Steps on PodSets, their pods and PodGroups; empty for all others."""
+    match step.type:
+        case "create-podsets":
+            return f"create {_count(step.slots, 'PodSet')} of {step.role}"
+        case "update-podsets":
+            return f"update {_count(step.targets, 'PodSet')} of {step.role}"
+        case "delete-podsets":
+            return f"delete {_count(step.targets, 'PodSet')} of {step.role}"
+        case "create-group-pods":
+            return f"create {_count(step.indexes, 'pod')} of the group"
+        case "delete-group-pods":
+            return f"delete {_count(step.targets, 'pod')} of the group"
+        case "apply-pod-group":
+            return f"apply the PodGroup of {step.scheduler}"
+        case "delete-pod-groups":
+            return f"delete {_count(step.targets, 'PodGroup')} of {step.scheduler}"
+        case _:
+            return ""
 
 
 def _other(step: Any) -> str:

@@ -198,7 +198,21 @@ EVENT_SERVICE_SYNCED: Final = "HeadlessServiceSynced"
 EVENT_SCALING: Final = "Scaling"
 EVENT_ROLLOUT: Final = "Rollout"
 
+# Events of PodSets, of gang scheduling and of topology policies.
+EVENT_RECONCILE_ERROR: Final = "ReconcileError"
+EVENT_DELETING_UNHEALTHY: Final = "DeletingUnhealthyPods"
+EVENT_REPLACING_UNHEALTHY: Final = "ReplacingUnhealthy"
+EVENT_RECREATING_ALL: Final = "RecreatingAllPods"
+EVENT_SCALING_DOWN: Final = "ScalingDown"
+EVENT_POD_GROUP_SYNCED: Final = "PodGroupSynced"
+EVENT_IN_PLACE_FALLBACK: Final = "InPlaceFallback"
+EVENT_TOPOLOGY_PENDING: Final = "TopologyPolicyPendingPodReplacement"
+
 # Names that only brixflow writes.
+GROUP_RESTARTS: Final = "brixflow.aibrix.ai/group-restarts"
+POD_GROUP_SYNCED: Final = "PodGroupSynced"
+TOPOLOGY_PENDING: Final = "TopologyPolicyPending"
+REASON_POD_GROUP_MISSING: Final = "PodGroupKindMissing"
 TEMPLATE_DIGEST: Final = "brixflow.aibrix.ai/template-digest"
 DECISION: Final = "brixflow.aibrix.ai/decision"
 SERVICE_CONFLICT: Final = "ServiceConflict"
@@ -211,9 +225,14 @@ EVENT_ROLESETS_UPDATED: Final = "RoleSetsUpdated"
 EVENT_ROLESETS_DELETED: Final = "RoleSetsDeleted"
 EVENT_PODS_CREATED: Final = "PodsCreated"
 EVENT_PODS_DELETED: Final = "PodsDeleted"
+EVENT_PODSETS_CREATED: Final = "PodSetsCreated"
+EVENT_PODSETS_DELETED: Final = "PodSetsDeleted"
 EVENT_PROMOTED: Final = "RevisionPromoted"
+<<<<<<< HEAD
 RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
 REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
+=======
+>>>>>>> next
 REASON_ROLLED_BACK: Final = "RolledBack"
 EVENT_ADOPTED: Final = "Adopted"
 EVENT_BUDGET_SYNCED: Final = "DisruptionBudgetSynced"

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
+from planning import groups
 from planning.backoff import failures_of
 from planning.conditions import Condition, merged
 from planning.members import Role
@@ -31,7 +32,9 @@ REASONS: Final = Reasons("RoleSetReady", "RoleSetNotReady", "ReconcileError")
 # What AIBrix writes; for clients that compare reasons.
 LEGACY_REASONS: Final = Reasons("roleset is ready", "roleset is not ready", "reconcile roleset error")
 REASON_BLOCKED: Final = "Blocked"
-_OWNED: Final = (labels.READY, labels.PROGRESSING, labels.REPLICA_FAILURE)
+_OWNED: Final = (
+    labels.READY, labels.PROGRESSING, labels.REPLICA_FAILURE, labels.POD_GROUP_SYNCED, labels.TOPOLOGY_PENDING,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,19 @@ class Health:
         return self.trouble.sentence if self.trouble is not None and self.trouble.stuck else ""
 
 
-def health_of(roleset: Json, roles: Sequence[Role], pods: Mapping[str, Sequence[Json]], memory: Memory) -> Health:
-    """`pods` holds the pods by role name."""
+def health_of(
+    roleset: Json, roles: Sequence[Role], pods: Mapping[str, Sequence[Json]], memory: Memory,
+    podsets: Mapping[str, Sequence[Json]] | None = None,
+) -> Health:  # fmt: skip
+    """`pods` and `podsets` by role name."""
     short = [role for role in roles if role.ready < role.budget.desired]
     waiting = {role.name: [pod for pod in pods.get(role.name, ()) if _is_waited_for(pod)] for role in roles}
     troubles = {name: found for name, members in waiting.items() if (found := worst_of(members)) is not None}
     worst = next((found for found in troubles.values() if found.stuck), next(iter(troubles.values()), None))
     faults = [role.fault for role in roles if role.fault]
     failed = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(roleset))]
+    if worst is None or not worst.stuck:
+        worst = groups.trouble_of(podset for found in (podsets or {}).values() for podset in found) or worst
     return Health(short, worst, [*faults, *failed], troubles)
 
 
@@ -72,18 +80,21 @@ def _is_waited_for(pod: Json) -> bool:
     return not (ended or is_deleting(pod) or is_condition_true(pod, labels.READY))
 
 
-def status(roleset: Json, roles: Sequence[Role], health: Health, reasons: Reasons, now: datetime) -> Json:
-    """The whole status to publish."""
+def status(
+    roleset: Json, roles: Sequence[Role], health: Health, reasons: Reasons, now: datetime,
+    more: Sequence[Condition] = (),
+) -> Json:  # fmt: skip
+    """The whole status to publish; `more`: conditions of gang scheduling and topology."""
     before = status_of(roleset).get("conditions") or ()
     return {
         "observedGeneration": generation_of(roleset),
         "roles": [role_status(role) | _blocked(role, health) for role in roles],
-        "conditions": merged(before, _conditions(roles, health, reasons), _OWNED, now),
+        "conditions": merged(before, [*_conditions(roles, health, reasons), *more], _OWNED, now),
     }
 
 
 def role_status(role: Role) -> Json:
-    active, ready = len(role.active), role.ready
+    active, ready = len(role.members if role.grouped else role.active), role.ready
     return {
         "name": role.name,
         "replicas": active,
