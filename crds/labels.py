@@ -228,11 +228,8 @@ EVENT_PODS_DELETED: Final = "PodsDeleted"
 EVENT_PODSETS_CREATED: Final = "PodSetsCreated"
 EVENT_PODSETS_DELETED: Final = "PodSetsDeleted"
 EVENT_PROMOTED: Final = "RevisionPromoted"
-<<<<<<< HEAD
 RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
 REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
-=======
->>>>>>> next
 REASON_ROLLED_BACK: Final = "RolledBack"
 EVENT_ADOPTED: Final = "Adopted"
 EVENT_BUDGET_SYNCED: Final = "DisruptionBudgetSynced"
