@@ -23,7 +23,7 @@ class RolloutWorkflow(Commands):
 
     @workflow.init
     def __init__(self, state: RolloutState) -> None:
-        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled)
+        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled, state.opening)
         self._state = state
         self._started_at = state.started_at or workflow.now()
         self._loop.started_at = self._started_at
@@ -64,6 +64,7 @@ class RolloutWorkflow(Commands):
                 "started_at": self._started_at,
                 "blocked": self._blocked,
                 "steps": self._loop.steps,
+                "opening": None,
             }
         )
 

@@ -27,6 +27,8 @@ EDIT_PATIENCE = timedelta(seconds=30)
 RETRY_POLL = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=1.0)
 RETRY_STEPS = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
 AFTER_POLL_FAILED = timedelta(seconds=10)
+OPENING_LIFE = timedelta(seconds=10)
+"""A decision that came with the workflow's start and has become older than this is made anew by a poll."""
 CHILD_EXISTS_WAIT = timedelta(seconds=1)
 CHILD_EXISTS_LONGEST_WAIT = timedelta(seconds=30)
 
