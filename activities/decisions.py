@@ -14,13 +14,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.blocked import BlockedClock, BlockedNews
 from activities.errors import KubeError, KubeNotFound
 from activities.events import EventRecorder
 from activities.kube import KubeClient
@@ -30,6 +31,8 @@ from activities.polls import Poll, Polls
 from activities.status import StatusWriter
 from activities.store import Cache, Store
 from activities.wording import STEP_EVENTS
+from crds import labels
+from planning import news
 from planning.objects import parse_time
 from planning.planner import Json, Plan, Planner, World
 from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, StartRollout, View
@@ -62,8 +65,10 @@ class PollEnded(ApplicationError):  # noqa: N818 - it ends, nothing went wrong
 
 @dataclass(slots=True)
 class Watched:
-    """What one poll remembers between passes: the view that waits to become stable, and the events of the last pass."""
+    """What one poll remembers between passes: the view that waits to become stable, the events of the last pass, and
+    how what blocks is counted."""
 
+    blocked: BlockedClock
     view: View | None = None
     view_since: float = 0.0
     events: frozenset[tuple[str, str, str]] = frozenset()
@@ -89,6 +94,7 @@ class Decisions:
         self._polls = polls
         self._status = StatusWriter(client, metrics)
         self._status_left: dict[str, float] = {}
+        self._blocked = BlockedNews()
         self._unshown: set[tuple[str, str | None]] = set()
         self.searchable = False
 
@@ -127,6 +133,7 @@ class Decisions:
         """The decision as the workflow gets it, with that of the rollout which it starts."""
         self._count(request, decision)
         opening, live = None, self._live(request.ref)
+        self._announce(request, live, decision)
         starting = next((step for step in decision.steps if isinstance(step, StartRollout)), None)
         if starting is not None and live is not None:
             child = DecisionRequest(ref=request.ref, rollout=starting.revision)
@@ -136,19 +143,20 @@ class Decisions:
         return Answer(**kept, searchable=self.searchable, opening=opening)
 
     async def _until_decided(self, poll: Poll, request: DecisionRequest) -> Decision:
-        watched = Watched()
-        while True:
-            poll.changed.clear()
-            self._still_ours(poll)
-            live = self._live(request.ref)
-            if live is None:
-                decision, pause = await self._perhaps_gone(request)
-            else:
-                decision, pause = await self._pass(request, live, watched)
-            if decision is not None:
+        with BlockedClock(self._metrics, request.ref.kind) as blocked:
+            watched = Watched(blocked)
+            while True:
+                poll.changed.clear()
                 self._still_ours(poll)
-                return decision
-            await self._wait(poll, pause)
+                live = self._live(request.ref)
+                if live is None:
+                    decision, pause = await self._perhaps_gone(request)
+                else:
+                    decision, pause = await self._pass(request, live, watched)
+                if decision is not None:
+                    self._still_ours(poll)
+                    return decision
+                await self._wait(poll, pause, beat=blocked.tick)
 
     def _still_ours(self, poll: Poll) -> None:
         if poll.over:
@@ -162,18 +170,30 @@ class Decisions:
         plan = self._plan(planner, request, live)
         if plan is None:
             return None, PLANNER_ERROR_SECONDS
+        blocked_again = self._tell_blocked(request, live, plan, watched)
         acts = plan.decision is not None and bool(plan.decision.steps)
-        written = await self._write_status(request, live, plan)
-        self._emit(live, plan, watched)
+        written = RESYNC_SECONDS
+        if not self._leaves_status(request, plan):
+            written = await self._write_status(request, live, plan)
+            self._emit(request, live, plan, watched)
         if plan.decision is not None and acts:
             return self._signed(plan.decision, plan, live), 0.0
         view, pause = self._view_change(request, plan, live, watched)
-        return view, min(pause, _until(plan), written)
+        return view, min(pause, _until(plan), written, blocked_again)
+
+    def _tell_blocked(self, request: DecisionRequest, live: Json, plan: Plan, watched: Watched) -> float:
+        """Count and tell what blocks; the seconds after which to look again."""
+        watched.blocked.turn(plan.view.blocked)
+        tell, again = self._blocked.look(request.ref.uid, plan.view.blocked, time.monotonic())
+        if tell:
+            self._recorder.record(live, "Warning", labels.EVENT_BLOCKED, plan.view.blocked)
+        return again
 
     def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
         ref = request.ref
         children = self._cache.children(ref.uid, planner.owns)
-        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC))
+        left = self._cache.ownerless(ref.namespace, ref.name, getattr(planner, "adopts", ()))
+        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC), ownerless=left)
         try:
             with self._metrics.plan_seconds.labels(ref.kind).time():
                 return planner.plan(world, request.memory, request.rollout)
@@ -182,18 +202,24 @@ class Decisions:
             log.exception("planner-failed object=%s rollout=%s", ref.workflow_id, request.rollout)
             return None
 
-    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> float:
-        """Write the status; before short steps it is left to the pass that follows them, for seconds at most.
+    def _leaves_status(self, request: DecisionRequest, plan: Plan) -> bool:
+        """Before short steps the status is left to the pass that follows them, for seconds at most.
 
-        Returns the seconds after which to look again: soon when it was not written.
+        So are the events that tell what it says anew: that pass finds them again, and they are told once.
         """
         if plan.status is None:
-            return RESYNC_SECONDS
+            return False
         uid, clock = request.ref.uid, time.monotonic()
         followed = plan.decision is not None and bool(plan.decision.steps) and not closes(plan.decision)
         if followed and clock - self._status_left.setdefault(uid, clock) < STATUS_LEFT_SECONDS:
-            return RESYNC_SECONDS
+            return True
         self._status_left.pop(uid, None)
+        return False
+
+    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> float:
+        """Returns the seconds after which to look again: soon when it was not written."""
+        if plan.status is None:
+            return RESYNC_SECONDS
         hurry = plan.decision is not None and closes(plan.decision)
         store = self._store(request.ref)
         return await self._status.write(store, live, plan.status, hurry=hurry) or RESYNC_SECONDS
@@ -205,12 +231,23 @@ class Decisions:
             update={"view": plan.view, "generation": generation, "decided_at": datetime.now(UTC)}
         )
 
-    def _emit(self, live: Json, plan: Plan, watched: Watched) -> None:
+    def _emit(self, request: DecisionRequest, live: Json, plan: Plan, watched: Watched) -> None:
         """The planner's events, once each; those about steps are left to the activity that carries them out."""
         for event in plan.events:
             if event not in watched.events and event[1] not in STEP_EVENTS:
                 self._recorder.record(live, *event)
         watched.events = frozenset(plan.events)
+        shown = self._store(request.ref).by_uid(request.ref.uid)
+        if shown is not None:
+            for event in news.of_status(live.get("status") or {}, shown.get("status") or {}):
+                self._recorder.record(live, *event)
+
+    def _announce(self, request: DecisionRequest, live: Json | None, decision: Decision) -> None:
+        """The Events that a returned decision is worth."""
+        if live is not None:
+            now = datetime.now(UTC)
+            for event in news.of_decision(decision, request.rollout, request.started_at, now):
+                self._recorder.record(live, *event)
 
     def _view_change(
         self, request: DecisionRequest, plan: Plan, live: Json, watched: Watched
@@ -265,6 +302,7 @@ class Decisions:
             for step in plan.decision.steps
         ]
         self._status_left.pop(request.ref.uid, None)
+        self._blocked.forget(request.ref.uid)
         return self._signed(plan.decision.model_copy(update={"steps": steps}), plan, None)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
@@ -290,13 +328,16 @@ class Decisions:
         except KubeError as error:
             log.info("live-read-failed kind=%s name=%s error=%s", version.kind, version.name, error)
 
-    async def _wait(self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS) -> None:
+    async def _wait(
+        self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS, beat: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait for a change, heartbeating; return at the latest after `seconds`."""
         ends = time.monotonic() + seconds
         while not poll.changed.is_set():
             if time.monotonic() >= poll.beat_at:
                 activity.heartbeat()
                 poll.beat_at = time.monotonic() + heartbeat_seconds()
+                beat()
             left = min(ends, poll.beat_at) - time.monotonic()
             if ends <= time.monotonic():
                 return
@@ -320,6 +361,12 @@ class Decisions:
         label = "close" if closes(decision) else "steps" if decision.steps else "view"
         scope = "rollout" if request.rollout else "object"
         self._metrics.decisions.labels(request.ref.kind, scope, label).inc()
+        for reason in news.reasons_of(decision):
+            self._metrics.decision_reasons.labels(request.ref.kind, reason).inc()
+        ending = next((step for step in decision.steps if isinstance(step, CloseRollout)), None)
+        if ending is not None and request.started_at is not None:
+            seconds = (datetime.now(UTC) - request.started_at).total_seconds()
+            self._metrics.rollout_seconds.labels(request.ref.kind, ending.result).observe(seconds)
 
 
 def _is_young(live: Json) -> bool:
