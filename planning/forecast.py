@@ -32,6 +32,7 @@ from planning.objects import (
     spec_of,
     status_of,
 )
+from planning.progress import stands_failed
 from planning.render import desired_replicas, template_fault
 from planning.revisions import sync
 from planning.view import counted
@@ -230,7 +231,7 @@ def forecast(
         number=target.number,
         stored=not isinstance(target.step, CreateRevision),
         rows=rows.list(),
-        notes=_notes(storm, wanted, len(outdated), values=values),
+        notes=_notes(storm, wanted, target.update, len(outdated), values=values),
         fault=template_fault(wanted, template) or fleet_budget(wanted)[1],
     )
 
@@ -242,7 +243,7 @@ def _kept(groups: Sequence[Json], update: str, desired: int) -> tuple[list[Json]
     return [group for group in groups if group not in surplus], surplus
 
 
-def _notes(storm: Json, wanted: Json, outdated: int, *, values: bool) -> list[str]:
+def _notes(storm: Json, wanted: Json, target: str, outdated: int, *, values: bool) -> list[str]:
     budget, _ = fleet_budget(wanted)
     notes = []
     if outdated and is_in_place(wanted):
@@ -254,6 +255,8 @@ def _notes(storm: Json, wanted: Json, outdated: int, *, values: bool) -> list[st
             f"(surge {budget.surge}, unavailable {budget.unavailable})"
         )
     notes += other_differences(storm, wanted, values=values)
+    if stands_failed(wanted, target):
+        notes.append(f"{target} was given up at its deadline: only another template or a resume rolls out again")
     if spec_of(wanted).get("paused"):
         notes.append("paused: no RoleSet is rolled out until it is resumed")
     return notes

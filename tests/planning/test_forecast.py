@@ -112,7 +112,7 @@ def test_a_change_outside_pod_templates_is_a_note() -> None:
     wanted["spec"]["template"]["spec"]["roles"][0]["updateStrategy"] = {"type": "Recreate", "maxSurge": 2}
     found = plan_of(cluster, wanted)
     assert found.sentence == "no pod is touched"
-    assert "template.spec.roles[engine].updateStrategy: added" in found.notes
+    assert "template.spec.roles[engine].updateStrategy.maxSurge: none → 2" in found.notes
 
 
 def test_a_template_that_cannot_be_carried_out_is_a_fault() -> None:
@@ -237,7 +237,9 @@ def test_a_restart_stamps_every_role_and_is_done_once() -> None:
     for each in wanted["spec"]["template"]["spec"]["roles"]:
         assert each["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] == order.at
     assert isinstance(change_for(order, wanted, ()), Unchanged)
-    assert [row.replaced for row in plan_of(cluster, wanted).rows] == [2, 4]
+    found = plan_of(cluster, wanted)
+    assert [row.replaced for row in found.rows] == [2, 4]
+    assert found.rows[0].why == [f"metadata.annotations[kubectl.kubernetes.io/restartedAt]: none → {order.at}"]
 
 
 def test_a_restart_of_one_role_leaves_the_others_alone() -> None:
