@@ -14,12 +14,16 @@ from planning.wire import Ref
 
 @dataclass(eq=False, slots=True)
 class Poll:
-    """One waiting call: `changed` is set by the cache, `over` once a newer poll or the process's end replaces it."""
+    """One waiting call: `changed` is set by the cache, `over` once a newer poll or the process's end replaces it.
+
+    `beat_at`: when to tell Temporal next that somebody waits (monotonic); most polls of a burst end before the first.
+    """
 
     uid: str
     scope: str | None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     over: bool = False
+    beat_at: float = 0.0
 
     def end(self) -> None:
         self.over = True
@@ -53,12 +57,15 @@ class Polls:
             older.end()
         poll = Poll(ref.uid, scope, over=self.closed)
         self._open[key] = poll
-        self._cache.listen(ref.uid, poll.changed)
+        names = (ref.uid, f"{ref.namespace}/{ref.name}")
+        for name in names:
+            self._cache.listen(name, poll.changed)
         try:
             with self.tending(ref.uid):
                 yield poll
         finally:
-            self._cache.unlisten(ref.uid, poll.changed)
+            for name in names:
+                self._cache.unlisten(name, poll.changed)
             if self._open.get(key) is poll:
                 del self._open[key]
 

@@ -91,15 +91,29 @@ class SchedulingStrategy(Schema):
 
 
 class TopologyPolicy(Schema):
+    """`rollOnChange`: pods without the term that the policy asks for count as outdated."""
+
     scope: Literal["StormService", "RoleSet", "Role"]
     mode: Literal["Preferred", "Required"] = "Preferred"
     key: Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY_PATTERN)]
+    roll_on_change: bool | None = None
 
 
 class RoleUpdateStrategy(Schema):
     type: Literal["Recreate", "InPlaceIfPossible"] = "Recreate"
     max_unavailable: IntOrString | None = None
     max_surge: IntOrString | None = None
+
+
+class WarmUp(Schema):
+    """The request that an updated pod has to answer before it counts as updated and ready."""
+
+    path: str = "/v1/completions"
+    model: str | None = None
+    prompt: str = "Hello"
+    max_tokens: Annotated[Int32, Field(ge=1)] = 1
+    port: Annotated[Int32, Field(ge=1, le=65535)] = 8000
+    timeout_seconds: Annotated[Int32, Field(ge=1)] = 60
 
 
 class RoleSpec(Schema):
@@ -112,6 +126,10 @@ class RoleSpec(Schema):
     template: PodTemplate | None = None
     disruption_tolerance: DisruptionTolerance | None = None
     scheduling_strategy: SchedulingStrategy | None = None
+    min_ready_seconds: Annotated[Int32 | None, Field(ge=0)] = None
+    drain_seconds: Annotated[Int32 | None, Field(ge=0)] = None
+    warm_up: WarmUp | None = None
+    recovery_policy: Literal["Pod", "Group", "Service"] | None = None
 
 
 def _names_differ(roles: list[RoleSpec] | None) -> list[RoleSpec] | None:

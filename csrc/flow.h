@@ -53,6 +53,7 @@ struct brix_flow {
     uint8_t too_many;   /* more names to remove than an action holds */
     uint8_t strategy_cut;
     uint8_t filter_cut;
+    uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
     brix_decision decision;
@@ -71,16 +72,19 @@ size_t brix_flow_bytes(void);
 /* Each header of the request, then headers_done once. end: no body follows. */
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action);
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
-/* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete: a body
-   that trailers follow never says end. */
+/* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete (a body that
+   trailers follow never says end), unless the host asked for whole bodies. */
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
-/* Trailers end a body that was no complete object: it is refused. */
+/* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_trailers(brix_flow *flow, brix_action *action);
+
+/* The word for an outcome in logs; empty while there is none. */
+brix_text brix_outcome_name(brix_outcome outcome);
 
 /* Close the books with this outcome; the first call counts, later ones change nothing. */
 void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code);

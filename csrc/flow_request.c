@@ -297,28 +297,37 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
     }
 }
 
-void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+/* The body is here as far as it will come. */
+static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
     brix_fault fault;
-    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
-        return;
-    if (flow->stage == FLOW_OPEN || !flow->endpoint)
-        return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
-    flow->body_length += chunk.length;
-    if (!end && !brix_scan_is_complete(&flow->scan))
-        return;
     flow->model_length = (uint32_t)flow->scan.model_length;
     if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
         flow->model_length = 0;
     flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
     if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
         return refuse_body(flow, 400, fault, scratch, action);
-    route(flow, end, scratch, action);
+    route(flow, is_whole, scratch, action);
+}
+
+void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+{
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
+        return;
+    if (flow->stage == FLOW_OPEN || !flow->endpoint)
+        return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
+    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
+    flow->body_length += chunk.length;
+    if (end || (!flow->whole_bodies && brix_scan_is_complete(&flow->scan)))
+        conclude(flow, end, scratch, action);
 }
 
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    if (flow->stage == FLOW_HEADERS && flow->endpoint && !brix_flow_is_complete(flow))
+    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
+        return;
+    if (brix_scan_is_complete(&flow->scan))
+        conclude(flow, 0, scratch, action);
+    else
         refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
 }

@@ -12,11 +12,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-
-class Wire(BaseModel):
-    """Base of all wire types: frozen, tolerant of fields that a newer release added."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+from planning.wire_base import Target as Target
+from planning.wire_base import Wire as Wire
+from planning.wire_pods import CompletePods as CompletePods
+from planning.wire_pods import CreatePods as CreatePods
+from planning.wire_pods import DeletePods as DeletePods
+from planning.wire_pods import DrainPods as DrainPods
+from planning.wire_pods import FallBack as FallBack
+from planning.wire_pods import NotePods as NotePods
+from planning.wire_pods import PatchPods as PatchPods
+from planning.wire_pods import RestorePods as RestorePods
+from planning.wire_pods import WarmUpPods as WarmUpPods
 
 
 class Ref(Wire):
@@ -35,19 +41,19 @@ class Ref(Wire):
         return f"rollout/{self.workflow_id}/{revision}"
 
 
-class Target(Wire):
-    """A child that a step touches; uid and resourceVersion are its preconditions."""
-
-    name: str
-    uid: str
-    resource_version: str = ""
-
-
 class RoleRevision(Wire):
     """The revision that brought a role's pod template."""
 
     number: int
     name: str
+
+
+class Told(Wire):
+    """An Event about the object, recorded once the step that carries it has done something."""
+
+    type: Literal["Normal", "Warning"] = "Normal"
+    reason: str
+    message: str
 
 
 class AddFinalizer(Wire):
@@ -94,6 +100,28 @@ class ApplyService(Wire):
     name: str
 
 
+class ApplyBudget(Wire):
+    """Create or correct the PodDisruptionBudget `name`: of the pods that `selector` matches so many have to stay."""
+
+    type: Literal["apply-budget"] = "apply-budget"
+    name: str
+    min_available: int
+    selector: dict[str, str] = Field(default_factory=dict)
+
+
+class DeleteBudgets(Wire):
+    type: Literal["delete-budgets"] = "delete-budgets"
+    targets: list[Target]
+
+
+class Adopt(Wire):
+    """Become the controller of `targets` of `kind`, which have none; their resourceVersions are preconditions."""
+
+    type: Literal["adopt"] = "adopt"
+    kind: str
+    targets: list[Target]
+
+
 class CreateRoleSets(Wire):
     """Create one RoleSet an index, rendered from ControllerRevision `revision`."""
 
@@ -122,22 +150,67 @@ class DeleteRoleSets(Wire):
     note: str = ""
 
 
-class CreatePods(Wire):
-    """Create pods of one role: `slots` for stateful roles, else `count` of them."""
+class CreatePodSets(Wire):
+    """Create the PodSets of one role's `slots`."""
 
-    type: Literal["create-pods"] = "create-pods"
+    type: Literal["create-podsets"] = "create-podsets"
     role: str
     template_hash: str
-    count: int = 0
-    slots: list[int] = Field(default_factory=list)
+    slots: list[int]
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class UpdatePodSets(Wire):
+    """Bring what a role may change without new pods (recovery policy, scheduling strategy) into its PodSets."""
+
+    type: Literal["update-podsets"] = "update-podsets"
+    role: str
+    targets: list[Target]
     note: str = ""
 
 
-class DeletePods(Wire):
-    type: Literal["delete-pods"] = "delete-pods"
+class DeletePodSets(Wire):
+    type: Literal["delete-podsets"] = "delete-podsets"
     role: str
     targets: list[Target]
     disruptive: bool = True
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class CreateGroupPods(Wire):
+    """Create the pods of a PodSet with these indexes; `restarts` counts how often its pods failed before."""
+
+    type: Literal["create-group-pods"] = "create-group-pods"
+    indexes: list[int]
+    restarts: int = 0
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class DeleteGroupPods(Wire):
+    """`grace_seconds`: longer than the pods' own grace, so that running requests end; 0 leaves the grace as it is."""
+
+    type: Literal["delete-group-pods"] = "delete-group-pods"
+    targets: list[Target]
+    disruptive: bool = True
+    note: str = ""
+    grace_seconds: int = 0
+    tells: list[Told] = Field(default_factory=list)
+
+
+class ApplyPodGroup(Wire):
+    """Bring the object's gang scheduling strategy into a PodGroup of that scheduler."""
+
+    type: Literal["apply-pod-group"] = "apply-pod-group"
+    scheduler: str
+
+
+class DeletePodGroups(Wire):
+    type: Literal["delete-pod-groups"] = "delete-pod-groups"
+    scheduler: str
+    targets: list[Target]
     note: str = ""
 
 
@@ -174,6 +247,9 @@ class UnknownStep(BaseModel):
 KNOWN_STEPS: tuple[type[Wire], ...] = (
     AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+    PatchPods, CompletePods, NotePods, DrainPods, RestorePods, WarmUpPods, FallBack,
+    ApplyBudget, DeleteBudgets, Adopt,
+    CreatePodSets, UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -198,6 +274,23 @@ Step = Annotated[
     | Annotated[StartRollout, Tag("start-rollout")]
     | Annotated[CloseRollout, Tag("close-rollout")]
     | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[PatchPods, Tag("patch-pods")]
+    | Annotated[CompletePods, Tag("complete-pods")]
+    | Annotated[NotePods, Tag("note-pods")]
+    | Annotated[DrainPods, Tag("drain-pods")]
+    | Annotated[RestorePods, Tag("restore-pods")]
+    | Annotated[WarmUpPods, Tag("warm-up-pods")]
+    | Annotated[FallBack, Tag("fall-back")]
+    | Annotated[ApplyBudget, Tag("apply-budget")]
+    | Annotated[DeleteBudgets, Tag("delete-budgets")]
+    | Annotated[Adopt, Tag("adopt")]
+    | Annotated[CreatePodSets, Tag("create-podsets")]
+    | Annotated[UpdatePodSets, Tag("update-podsets")]
+    | Annotated[DeletePodSets, Tag("delete-podsets")]
+    | Annotated[CreateGroupPods, Tag("create-group-pods")]
+    | Annotated[DeleteGroupPods, Tag("delete-group-pods")]
+    | Annotated[ApplyPodGroup, Tag("apply-pod-group")]
+    | Annotated[DeletePodGroups, Tag("delete-pod-groups")]
     | Annotated[UnknownStep, Tag("unknown")],
     Discriminator(_step_tag),
 ]
@@ -306,7 +399,10 @@ class Memory(Wire):
 
 
 class RolloutResult(Wire):
-    """What a closed rollout tells: shown as the child's result in the Temporal UI."""
+    """What a closed rollout tells: shown as the child's result in the Temporal UI.
+
+    `blocked` are the sentences that named what blocked it, the last one last; `steps` counts what was carried out.
+    """
 
     result: str
     revision: str
@@ -315,3 +411,6 @@ class RolloutResult(Wire):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
+    number: int = 0
+    seconds: float = 0.0
+    steps: dict[str, int] = Field(default_factory=dict)

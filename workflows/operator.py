@@ -28,6 +28,7 @@ from activities.metrics import Metrics
 from activities.polls import Polls
 from activities.steps import Steps
 from activities.store import Cache
+from activities.warm_ups import WarmUps
 from planning.planner import Planner
 from planning.registry import PLANNERS
 from workflows import temporal_setup
@@ -58,8 +59,8 @@ class Operator:
             self._lease_client, settings.namespace, settings.identity, supervised=settings.identity_is_supervised
         )
         self._kube = KubeClient(credentials, may_write=lambda: self._lease.held)
-        self._admission = self._make_admission()
         self.metrics = Metrics()
+        self._admission = self._make_admission()
         resources = {each.key: each for planner in planners.values() for each in (planner.resource, *planner.owns)}
         self.cache = Cache(resources.values())
         self._polls = Polls(self.cache)
@@ -157,7 +158,9 @@ class Operator:
                 return
             self.acting = True
             log.info("acting identity=%s namespace=%s", self._settings.identity, self._settings.temporal.namespace)
-            starter = Starter(client, self.cache, self._planners, self._polls, self.metrics)
+            starter = Starter(
+                client, self.cache, self._planners, self._polls, self.metrics, self._activities.decisions.opening
+            )
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
@@ -185,14 +188,17 @@ class Operator:
         settings = self._settings
         if settings.webhook_address is None:
             return None
-        return Admission(self._lease_client, settings.webhook_address, settings.namespace, settings.runtime_image)
+        return Admission(
+            self._lease_client, settings.webhook_address, settings.namespace, settings.runtime_image, self.metrics
+        )
 
     def _make_activities(self) -> ActivitySet:
         shared = (self._recorder, self.metrics, self._polls)
         return ActivitySet(
             decisions=Decisions(self._kube, self.cache, self._planners, *shared),
             steps=Steps(self._kube, self.cache, *shared),
-            edits=Edits(self._kube, self._planners),
+            edits=Edits(self._kube, self._planners, self._recorder, self.metrics),
+            warm_ups=WarmUps(self._kube, self.cache),
         )
 
     def _informer(self, key: str) -> Informer:

@@ -9,22 +9,25 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import Edited, RolloutState
+    from activities.messages import RolloutState
     from planning.wire import CloseRollout, Decision, RolloutResult
+    from workflows.commands import Commands
     from workflows.loop import Loop
 
 REMEMBERED_BLOCKS = 10
 
 
 @workflow.defn(name="Rollout", sandboxed=False)
-class RolloutWorkflow:
+class RolloutWorkflow(Commands):
     """The same loop until the planner closes it. To cancel it means to pause the object."""
 
     @workflow.init
     def __init__(self, state: RolloutState) -> None:
-        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled)
+        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled, state.opening)
         self._state = state
         self._started_at = state.started_at or workflow.now()
+        self._loop.started_at = self._started_at
+        self._loop.steps = dict(state.steps)
         self._blocked = list(state.blocked)
 
     @workflow.run
@@ -44,28 +47,25 @@ class RolloutWorkflow:
                 await self._loop.handlers_finished()
                 workflow.continue_as_new(self._carried())
 
-    @workflow.update
-    async def pause(self) -> Edited:
-        """Set `spec.paused` of the object."""
-        return await self._loop.edit(paused=True)
-
-    @workflow.update
-    async def resume(self) -> Edited:
-        """Clear `spec.paused` of the object."""
-        return await self._loop.edit(paused=False)
-
     async def _cancelled(self) -> str:
-        edited = await self._loop.edit(paused=True)
+        edited = await self._loop.edit("pause")
         return edited.message or "taken as pause: spec.paused is set"
 
     def _note_blocked(self, decision: Decision) -> None:
         blocked = decision.view.blocked
-        if blocked and blocked not in self._blocked:
+        known = bool(self._blocked) and self._blocked[-1] in blocked
+        if blocked and not known and blocked not in self._blocked:
             self._blocked = [*self._blocked, blocked][-REMEMBERED_BLOCKS:]
 
     def _carried(self) -> RolloutState:
         return self._state.model_copy(
-            update={"memory": self._loop.memory, "started_at": self._started_at, "blocked": self._blocked}
+            update={
+                "memory": self._loop.memory,
+                "started_at": self._started_at,
+                "blocked": self._blocked,
+                "steps": self._loop.steps,
+                "opening": None,
+            }
         )
 
     def _result(self, closing: CloseRollout) -> RolloutResult:
@@ -77,4 +77,7 @@ class RolloutWorkflow:
             started_at=self._started_at,
             ended_at=workflow.now(),
             blocked=self._blocked,
+            number=self._state.number,
+            seconds=round((workflow.now() - self._started_at).total_seconds(), 1),
+            steps=self._loop.steps,
         )
