@@ -28,6 +28,7 @@ from csrc.records import (
     GAUGES,
     Decision,
     End,
+    Fairness,
     KernelError,
     LimitReached,
     Limits,
@@ -43,6 +44,7 @@ from csrc.records import (
     Settings,
     Swept,
     Totals,
+    Users,
     Verdict,
     WriterBusy,
 )
@@ -50,6 +52,7 @@ from csrc.records import (
 __all__ = [
     "Decision",
     "End",
+    "Fairness",
     "Flow",
     "KernelError",
     "LimitReached",
@@ -68,6 +71,7 @@ __all__ = [
     "Settings",
     "Swept",
     "Totals",
+    "Users",
     "Verdict",
     "WriterBusy",
 ]
@@ -132,6 +136,12 @@ class SegmentWriter:
         texts.fill(raw.default_strategy, settings.default_strategy)
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
+        fair = settings.fair
+        raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
+        raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
+        raw.fair_full_load = fair.full_load
+        raw.fair_input_weight, raw.fair_output_weight = fair.input_weight, fair.output_weight
+        raw.fair_fairness_weight, raw.fair_utilization_weight = fair.fairness_weight, fair.utilization_weight
         check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
 
     def _put_pod(self, pod: Pod) -> int:
@@ -229,6 +239,25 @@ class SegmentWriter:
             found[key] = {name: float(value) for name, value in values if value == value}
         return found
 
+    def users(self, now: float) -> Users:
+        """Find the least and the most active user anew; call it every 100 ms or so."""
+        raw = _ffi.new("brix_users *")
+        check(_lib.brix_writer_users(self._live(), round(now * 1e9), raw), "users")
+        return Users(raw.least, raw.most, raw.bucket)
+
+    def user_tokens(self, user: str, now: float) -> float:
+        """Weighed tokens of a user within the window."""
+        texts, raw, total = Texts(), _ffi.new("brix_text *"), _ffi.new("double *")
+        texts.fill(raw, user)
+        check(_lib.brix_writer_user(self._live(), raw[0], round(now * 1e9), total), "tokens of a user")
+        return float(total[0])
+
+    def charge(self, user: str, read: int, made: int, now: float) -> None:
+        """Charge a user with tokens; raises MessageUnreadable for an empty name."""
+        texts, raw = Texts(), _ffi.new("brix_text *")
+        texts.fill(raw, user)
+        check(_lib.brix_writer_user_add(self._live(), raw[0], read, made, round(now * 1e9)), "a user without a name")
+
     def close(self) -> None:
         """Release the lock; the segment stays and serves."""
         handle, self._handle = self._handle, None
@@ -307,6 +336,7 @@ class SegmentReader:
         *,
         session_id: str = "",
         session_key: str = "",
+        user: str = "",
         prompt_tokens: int = 0,
         now: float = 0,
         avoid: Sequence[int] = (),
@@ -319,6 +349,7 @@ class SegmentReader:
         texts.fill(request.filter, filter_text)
         texts.fill(request.session_id, session_id)
         texts.fill(request.session_key, session_key)
+        texts.fill(request.user, user)
         request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
         request.avoids, request.avoid = len(avoid), list(avoid)
         check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")

@@ -57,6 +57,15 @@ static void count_decision(const brix_search *search, uint32_t blind)
             brix_add(&more->without_data[search->plan.item[i].strategy], 1);
 }
 
+/* Alone, vtc-basic charges the user with what the request is estimated to take. */
+static void account_user(const brix_search *search)
+{
+    uint64_t input = search->request->prompt_tokens;
+    if (search->plan.items == 1 && search->plan.item[0].strategy == BRIX_VTC_BASIC)
+        brix_user_add(&search->view->map, &search->fair, search->request->user, input, brix_estimated_output(input),
+                      search->now);
+}
+
 static brix_verdict pick(brix_search *search, brix_decision *decision)
 {
     uint32_t blind = 0;
@@ -71,6 +80,7 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
     record_pod(search, pod, decision);
     count_pod(search->view, pod, decision);
     count_decision(search, blind);
+    account_user(search);
     decision->sticky = (search->needs & BRIX_NEEDS_SESSION) != 0;
     return BRIX_CHOSEN;
 }

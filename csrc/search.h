@@ -13,12 +13,14 @@
 #include "selector.h"
 #include "session.h"
 #include "strategy.h"
+#include "users.h"
 
 #define BRIX_CHUNK 512
 #define BRIX_AVOIDS 3 /* of brix_request */
 
 typedef struct {
     uint32_t count;
+    uint32_t first; /* candidates before it */
     uint32_t next; /* index of the member that a following chunk begins with */
     const brix_pod_row *pod[BRIX_CHUNK];
     uint32_t place[BRIX_CHUNK];
@@ -40,6 +42,8 @@ typedef struct {
     uint64_t now;
     double prompt_tokens; /* of this request, or the mean over the candidates */
     double generation_tokens;
+    brix_fair fair;
+    double share; /* index of the pod that the user's tokens come to */
     uint32_t avoids;
     uint32_t candidates;
     uint32_t slots;

@@ -253,3 +253,21 @@ async def test_a_page_of_all_ranks_tells_each_port_apart(  # 25, 38
     await say(engines[0], page(num_requests_running=0, kv_cache_usage_perc=0.3))
     await shows(rig, "kv_cache_usage_perc", name, 0.3)
     assert set(await picks(client, model, "least-kv-cache", 3)) == {name}
+
+
+async def test_a_user_that_used_more_goes_further_down_the_row(  # R51, R56
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    pods = sorted(await two_pods(rig, model, engines))
+    bucket = await rig.metric("vtc_bucket_size_active", pod=pods[0])
+    assert set(await picks(client, model, "vtc-basic", 3, user=f"small-{model}")) == {pods[0]}
+    headers = {"routing-strategy": "vtc-basic", "user": f"great-{model}"}
+    async with client.post(CHAT, json=chat(model, "word " * 8000), headers=headers) as answer:
+        assert answer.headers["target-pod"] == pods[0]
+
+    async def grown() -> bool:
+        return await rig.metric("vtc_bucket_size_active", pod=pods[0]) > bucket
+
+    await eventually(grown)
+    assert set(await picks(client, model, "vtc-basic", 3, user=f"great-{model}")) == {pods[1]}
+    assert set(await picks(client, model, "vtc-basic", 3, user=f"small-{model}")) == {pods[0]}
