@@ -26,8 +26,10 @@ from csrc import _kernel
 from csrc.handles import Texts, check, string
 from csrc.records import (
     GAUGES,
+    Candidate,
     Decision,
     End,
+    Explanation,
     Fairness,
     KernelError,
     LimitReached,
@@ -50,8 +52,10 @@ from csrc.records import (
 )
 
 __all__ = [
+    "Candidate",
     "Decision",
     "End",
+    "Explanation",
     "Fairness",
     "Flow",
     "KernelError",
@@ -80,6 +84,7 @@ _ffi: Any = _kernel.ffi
 _lib: Any = _kernel.lib
 
 DEFAULT_FLOWS = 16384
+EXPLAINED = 1024
 OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
 
 
@@ -343,19 +348,42 @@ class SegmentReader:
     ) -> Decision:
         """Choose a pod and count on it, without HTTP. `now` is CLOCK_MONOTONIC in seconds, 0 asks the clock; pods whose
         `Decision.place` is in `avoid` (at most three) are left out while there is any other."""
-        texts, request, decision = Texts(), _ffi.new("brix_request *"), _ffi.new("brix_decision *")
-        texts.fill(request.model, model)
-        texts.fill(request.strategy, strategy)
-        texts.fill(request.filter, filter_text)
-        texts.fill(request.session_id, session_id)
-        texts.fill(request.session_key, session_key)
-        texts.fill(request.user, user)
-        request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
+        asked = (model, strategy, filter_text, session_id, session_key, user)
+        _texts, request = _request(asked, prompt_tokens, random, now)
         request.avoids, request.avoid = len(avoid), list(avoid)
+        decision = _ffi.new("brix_decision *")
         check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")
         pod = bytes(_ffi.unpack(decision.pod_name, decision.pod_name_length)).decode(errors="replace")
         address = bytes(_ffi.unpack(decision.address, decision.address_length)).decode(errors="replace")
         return Decision(Verdict(decision.verdict), pod, address, decision.pod_place, decision.candidates, decision)
+
+    def explain(
+        self,
+        model: str,
+        strategy: str = "",
+        filter_text: str = "",
+        *,
+        session_id: str = "",
+        session_key: str = "",
+        user: str = "",
+        prompt_tokens: int = 0,
+        random: int = 0,
+        now: float = 0,
+    ) -> Explanation:
+        """What such a request would be decided as now, and why; nothing is counted. At most `EXPLAINED` candidates."""
+        asked = (model, strategy, filter_text, session_id, session_key, user)
+        _texts, request = _request(asked, prompt_tokens, random, now)
+        items, rows = (
+            _ffi.new("brix_explained_item[]", _lib.BRIX_EXPLAINED_ITEMS),
+            _ffi.new("brix_explained[]", EXPLAINED),
+        )
+        counts, decision = _ffi.new("uint32_t[2]"), _ffi.new("brix_decision *")
+        status = _lib.brix_reader_explain(self._live(), request, items, counts, rows, EXPLAINED, counts + 1, decision)
+        check(status, f"explain for {model}")
+        named = string(_ffi.new("brix_text *", (decision.strategy, decision.strategy_length))[0])
+        told = tuple((string(items[i].strategy), int(items[i].weight)) for i in range(counts[0]))
+        found = tuple(_explained(rows[i], len(told)) for i in range(counts[1]))
+        return Explanation(Verdict(decision.verdict), named, decision.candidates, told, found)
 
     def finish(self, decision: Decision) -> None:
         """Take a decision's count back; a second call changes nothing."""
@@ -383,6 +411,23 @@ class SegmentReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _request(asked: tuple[str, ...], prompt_tokens: int, random: int, now: float) -> tuple[Texts, Any]:
+    """A request in C, and what keeps its texts alive."""
+    texts, request = Texts(), _ffi.new("brix_request *")
+    names = ("model", "strategy", "filter", "session_id", "session_key", "user")
+    for name, value in zip(names, asked, strict=True):
+        texts.fill(getattr(request, name), value)
+    request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
+    return texts, request
+
+
+def _explained(row: Any, items: int) -> Candidate:
+    pod = bytes(_ffi.unpack(row.pod_name, row.pod_name_length)).decode(errors="replace")
+    address = bytes(_ffi.unpack(row.address, row.address_length)).decode(errors="replace")
+    scores = tuple(None if row.scores[i] != row.scores[i] else float(row.scores[i]) for i in range(items))
+    return Candidate(pod, address, row.load, scores, row.final, bool(row.picked))
 
 
 class Flow:

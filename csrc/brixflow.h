@@ -331,6 +331,31 @@ typedef struct {
 brix_status brix_reader_decide(brix_reader *reader, const brix_request *request, brix_decision *decision);
 void brix_reader_finish(brix_reader *reader, brix_decision *decision);
 
+#define BRIX_EXPLAINED_ITEMS 16
+
+typedef struct {
+    brix_text strategy;
+    uint32_t weight;
+} brix_explained_item;
+
+/* One candidate as the strategies see it. Scores that are missing are NaN. */
+typedef struct {
+    char pod_name[BRIX_POD_NAME];
+    char address[BRIX_ADDRESS];
+    uint16_t pod_name_length;
+    uint16_t address_length;
+    double load;                           /* requests on it: of this node and of others */
+    double scores[BRIX_EXPLAINED_ITEMS]; /* raw, by item */
+    double final;                          /* of a list: the weighted mean of what is brought to 0..1 */
+    uint32_t picked;                       /* 1: it would be chosen now */
+} brix_explained;
+
+/* What a request would be decided as now; nothing is counted. items gets BRIX_EXPLAINED_ITEMS, rows at most
+   capacity lines; decision holds verdict, pod and the number of candidates, and must not be finished. */
+brix_status brix_reader_explain(brix_reader *reader, const brix_request *request, brix_explained_item *items,
+                                uint32_t *item_count, brix_explained *rows, uint32_t capacity, uint32_t *row_count,
+                                brix_decision *decision);
+
 /* --- the scanner alone, for tests ------------------------------------------------- */
 
 typedef struct {

@@ -241,6 +241,29 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pod as the strategies see it: raw scores by item (None: no data), and what a list makes of them."""
+
+    pod: str
+    address: str
+    load: float
+    scores: tuple[float | None, ...]
+    final: float
+    picked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a request would be decided as, by which items (name, weight), among which candidates."""
+
+    verdict: Verdict
+    strategy: str
+    candidates: int
+    items: tuple[tuple[str, int], ...]
+    rows: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """What the body scanner found; `kinds` and `elements` by field name, absent fields left out."""
 

@@ -49,6 +49,8 @@ typedef struct {
     uint32_t slots;
     brix_slot *slot[BRIX_READERS_LIMIT];
     brix_chunk chunk;
+    brix_explained *rows; /* to be told what the strategies see; NULL: it is a real decision, and counts */
+    uint32_t capacity;
     int is_collected; /* the chunk holds all candidates */
 } brix_search;
 
