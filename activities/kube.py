@@ -32,6 +32,7 @@ LINE_LIMIT_BYTES = 16 * 1024 * 1024
 """An object is at most 3 MiB in etcd; a longer line in a watch is no object."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "brixflow"
 
 
@@ -87,6 +88,12 @@ class KubeClient:
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         body["propagationPolicy"] = "Background"
         return await self.call("DELETE", path_of(resource, namespace, name), body=body)
+
+    async def apply(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Server-side apply: the fields of `body` are ours from now on, those we no longer name go, others stay."""
+        path = path_of(resource, namespace, body["metadata"]["name"])
+        params = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self.call("PATCH", path, body=body, params=params, content_type=APPLY_PATCH)
 
     async def call(
         self,

@@ -41,6 +41,7 @@ class Store:
 
     `changed` is called with the uid of a changed object and with its `owner_key`, `added` with each object that is new.
     `seen` is the resourceVersion up to which everything is known; `relists` counts lists after the first.
+    `served` is false while the API server does not know an optional kind; `served_changed` is called when that changes.
     """
 
     def __init__(self, resource: Resource, changed: Callable[[str], None]) -> None:
@@ -48,6 +49,8 @@ class Store:
         self.added: Callable[[Json], None] | None = None
         self.seen = 0
         self.relists = -1
+        self.served = not resource.optional
+        self.served_changed: Callable[[], None] = lambda: None
         self.synced = asyncio.Event()
         self._changed = changed
         self._by_uid: dict[str, Json] = {}
@@ -115,6 +118,19 @@ class Store:
         self.seen = max(self.seen, version)
         self.relists += 1
         self.synced.set()
+        self._serve(True)
+
+    def absent(self) -> None:
+        """The API server does not serve the kind: nothing of it exists, and there is nothing to wait for."""
+        for uid in list(self._by_uid):
+            self.remove(self._by_uid[uid])
+        self.synced.set()
+        self._serve(False)
+
+    def _serve(self, served: bool) -> None:
+        if served != self.served:
+            self.served = served
+            self.served_changed()
 
     def has_seen(self, written: ObjectVersion) -> bool:
         """True once this store knows `written`, a later version, or its deletion."""
@@ -155,6 +171,8 @@ class Cache:
     def __init__(self, resources: Iterable[Resource]) -> None:
         self.stores = {resource.key: Store(resource, self._wake) for resource in resources}
         self._listeners: dict[str, set[asyncio.Event]] = {}
+        for store in self.stores.values():
+            store.served_changed = self.wake_all
 
     def ownerless(self, namespace: str, name: str, resources: Iterable[Resource]) -> dict[str, Sequence[Json]]:
         return {resource.key: self.stores[resource.key].ownerless(namespace, name) for resource in resources}
@@ -174,7 +192,9 @@ class Cache:
             self._wake(uid)
 
     def children(self, uid: str, resources: Iterable[Resource]) -> dict[str, Sequence[Json]]:
-        return {resource.key: self.stores[resource.key].owned_by(uid) for resource in resources}
+        """By resource key; a kind that the API server does not serve is left out."""
+        stores = [self.stores[resource.key] for resource in resources]
+        return {store.resource.key: store.owned_by(uid) for store in stores if store.served}
 
     async def wait_synced(self) -> None:
         for store in self.stores.values():

@@ -47,12 +47,13 @@ class StepContext:
         return f"{self.run_id}-{self.number}"
 
     def wrote(self, obj: Json, resource: Resource) -> None:
-        self.written.append(object_version(obj, resource.kind))
+        self.written.append(object_version(obj, resource.alias or resource.kind))
         if store := self.cache.stores.get(resource.key):
             store.put_own(obj)
 
     def deleted(self, target: Target, resource: Resource) -> None:
-        self.written.append(ObjectVersion(kind=resource.kind, name=target.name, uid=target.uid, deleted=True))
+        kind = resource.alias or resource.kind
+        self.written.append(ObjectVersion(kind=kind, name=target.name, uid=target.uid, deleted=True))
 
 
 async def create(context: StepContext, resource: Resource, body: Json) -> Json:

@@ -1,7 +1,9 @@
 """The `brixflow` command. Each subcommand is thin: it reads its options and calls the room that does the work.
 
+
 The long-running processes (`operator`, `gateway`, `node-agent`, `simulate`) read environment variables and are started
-without loading anything of the interactive commands.
+without loading anything of the interactive commands. `simulate` alone has flags, those of the real engine, and its
+own help.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ PROCESSES = {
 def main() -> None:
     """The entry point of the `brixflow` command."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name in PROCESSES and "--help" not in sys.argv:
+    if name in PROCESSES and ("--help" not in sys.argv or name == "simulate"):
         run_process(name)
     else:
         import_module("cli.commands").run()

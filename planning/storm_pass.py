@@ -27,7 +27,7 @@ from planning.rolling import roll
 from planning.scaling import scale
 from planning.storm_status import Findings
 from planning.storm_words import describe
-from planning.view import RoleRow, counted, model_of, page
+from planning.view import RoleRow, blocked_roles, counted, model_of, page
 from planning.wire import (
     AddFinalizer,
     ApplyBudget,
@@ -336,12 +336,14 @@ class StormPass:
     def _rows(self) -> list[RoleRow]:
         desired = {role: count * self.fleet.budget.desired for role, count in live_replicas(self.storm).items()}
         shown = {role["name"]: role for role in self.status["roleStatuses"]}
+        blocked = blocked_roles(self.rolesets)
         return [
             RoleRow(
                 name,
                 desired.get(name, 0),
                 shown.get(name, {}).get("readyReplicas", 0),
                 shown.get(name, {}).get("updatedReplicas", 0),
+                blocked.get(name, ""),
             )
             for name in [*desired, *(other for other in shown if other not in desired)]
         ]

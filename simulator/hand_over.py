@@ -6,8 +6,10 @@
     SGLang               both halves name one room at the prefill engine, and meet there in any order
     TensorRT-LLM         disaggregated_params with an id; the decode returns the state that the prefill gave out
 
-Names and fields follow vLLM's KV connectors, SGLang's disaggregation and TensorRT-LLM's disaggregated serving. In
-strict mode a decode asks the prefill engine whether it has what is claimed, and each hand-over serves once.
+Names and fields follow vLLM's KV connectors, SGLang's disaggregation and TensorRT-LLM's disaggregated serving. A
+decode that does not say where its prefill is, is refused (lenient mode: decoded all the same). In strict mode, which is
+how an engine with a KV connector or a role runs, it asks the prefill engine whether it has what is claimed, and each
+hand-over serves once.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ class HandOver:
 
 
 def read_hand_over(body: Body, flavour: Flavour, settings: TransferSettings) -> HandOver:
-    """Return what the body says. Raises HandOverError where strict mode misses something, else InvalidFieldsError."""
+    """Return what the body says. Raises HandOverError where something is missing, else InvalidFieldsError."""
     readers = {"sglang": _read_sglang, "trtllm": _read_trtllm}
     found = readers.get(flavour, _read_vllm)(body, settings)
-    if found.half == "whole" and settings.strict and settings.role == "consumer":
+    if found.half == "whole" and settings.demanding and settings.role == "consumer":
         raise HandOverError("This engine only decodes, and the request names no prefill.", _param(flavour))
     return found
 
@@ -127,7 +129,7 @@ def _vllm_decode(params: Body, settings: TransferSettings) -> HandOver:
 def _read_sglang(body: Body, settings: TransferSettings) -> HandOver:
     host, port, room = (body.get(f"bootstrap_{name}") for name in ("host", "port", "room"))
     if host is None and room is None:
-        if settings.strict and settings.role != "both":
+        if settings.demanding and settings.role != "both":
             raise HandOverError("Disaggregated request received without bootstrap room id.", "bootstrap_room")
         return HandOver()
     if not isinstance(room, int) or isinstance(room, bool) or not 0 <= room <= LARGEST_ROOM:
@@ -149,7 +151,7 @@ def _read_trtllm(body: Body, settings: TransferSettings) -> HandOver:
         location = "body.disaggregated_params.disagg_request_id"
         raise InvalidFieldsError("int_type", location, "Input should be a valid integer", number)
     if kind == "context_only":
-        if number is None and settings.strict:
+        if number is None and settings.demanding:
             raise HandOverError("disagg_request_id is required for a context_only request.", "disaggregated_params")
         return HandOver(half="prefill", identifier=number)
     if kind != "generation_only":
@@ -170,8 +172,8 @@ def _opaque_claim(state: object) -> Claim | None:
 
 
 def _incomplete(settings: TransferSettings, message: str, param: str) -> HandOver:
-    """Refuse in strict mode; otherwise decode as if a prefill had been."""
-    if settings.strict:
+    """Refuse, but in lenient mode decode as if a prefill had been."""
+    if settings.demanding:
         raise HandOverError(message, param)
     return HandOver(half="decode")
 

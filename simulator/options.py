@@ -162,7 +162,7 @@ OPTIONS = (
         "--disaggregation-bootstrap-port", "SIMULATOR_BOOTSTRAP_PORT", "8998", port_number, "SGLang: where rooms meet"
     ),
     Option("--kv-transfer-port", "VLLM_NIXL_SIDE_CHANNEL_PORT", "8200", port_number, "where decodes claim prefills"),
-    Option("--transfer-check", "SIMULATOR_TRANSFER_CHECK", "lenient", str, "strict: a decode needs its prefill"),
+    Option("--transfer-check", "SIMULATOR_TRANSFER_CHECK", "auto", str, "auto, lenient or strict hand-overs"),
     Option("--transfer-timeout", "SIMULATOR_TRANSFER_TIMEOUT", "300", seconds, "wait for the other half of a pair"),
     Option("--transfer-latency", "SIMULATOR_TRANSFER_LATENCY", "0", seconds, "of each KV transfer"),
     Option("--transfer-gigabytes-per-second", "SIMULATOR_TRANSFER_BANDWIDTH", "64", seconds, "0: takes no time"),

@@ -43,7 +43,10 @@ class TransferSettings:
 
     connector: str = "shared"
     role: Role = "both"
+    demanding: bool = True
+    """A decode that does not say where its prefill is, is refused."""
     strict: bool = False
+    """The prefill engine is asked whether it has what a decode claims; each hand-over serves once."""
     address: str = "127.0.0.1"
     port: int = 8200
     timeout_seconds: float = 300.0
@@ -268,10 +271,13 @@ def _transfer(flags: Namespace) -> TransferSettings:
     }  # fmt: skip
     role = flags.disaggregation_mode or str(given.get("kv_role") or "")
     sglang = _flavour_name(flags.llm_engine) == "sglang"
+    check = _one_of("--transfer-check", flags.transfer_check, ("auto", "lenient", "strict"))
+    configured = bool(given or flags.disaggregation_mode)
     return TransferSettings(
         connector=_connector(str(given.get("kv_connector") or "")),
         role=roles[_one_of("kv_role", role, tuple(roles))],
-        strict=_one_of("--transfer-check", flags.transfer_check, ("lenient", "strict")) == "strict",
+        demanding=check != "lenient",
+        strict=check == "strict" or (check == "auto" and configured and flags.engines == 1),
         address=flags.pod_ip or "127.0.0.1",
         port=flags.disaggregation_bootstrap_port if sglang else flags.kv_transfer_port,
         timeout_seconds=flags.transfer_timeout,

@@ -29,6 +29,14 @@ def brixflow(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def runs(pid: int) -> bool:
+    """False for one that has ended, also while its new parent has not yet taken notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home in which the parts `one` and `two` run."""
@@ -116,7 +124,7 @@ def test_a_hold_that_is_no_duration_is_refused(home: Path) -> None:
 def test_down_ends_everything_and_says_so_only_once(home: Path) -> None:
     pids = [part["pid"] for part in json.loads(brixflow(home, "status", "--json").stdout)["parts"]]
     assert "Everything is down." in brixflow(home, "down").stdout
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not any(runs(pid) for pid in pids)
     assert "Nothing ran" in brixflow(home, "down").stdout
     assert (home / "logs" / "one.log").exists()
 
@@ -158,3 +166,9 @@ def test_long_running_processes_load_nothing_of_the_interactive_commands() -> No
     names = set(loaded.stdout.split())
     assert "cli.main" in names
     assert not {"typer", "rich", "cryptography", "local.up"} & names
+
+
+def test_the_help_of_simulate_lists_the_flags_of_the_engine(tmp_path: Path) -> None:
+    shown = brixflow(tmp_path, "simulate", "--help")
+    assert shown.returncode == 0
+    assert "--max-num-seqs" in shown.stdout

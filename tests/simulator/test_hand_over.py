@@ -13,6 +13,10 @@ PROBE = {
     "do_remote_decode": True, "do_remote_prefill": False, "remote_engine_id": None, "remote_block_ids": None,
     "remote_host": None, "remote_port": None,
 }  # fmt: skip
+CLAIM = {
+    "do_remote_decode": False, "do_remote_prefill": True, "remote_engine_id": "e", "remote_block_ids": [1],
+    "remote_host": "127.0.0.1", "remote_port": 1,
+}  # fmt: skip
 STRICT = ("--transfer-check", "strict")
 LARGE_ID = 2**61 + 7
 
@@ -87,8 +91,21 @@ async def test_a_decode_without_its_prefill_is_an_error(pair):
     assert (await second.post(TEXT, body(second, kv_transfer_params=params)))[0] == 200
 
 
-async def test_a_lenient_decode_goes_without(shared_engine):
-    reply = await shared_engine.complete("x y", max_tokens=2, kv_transfer_params={"do_remote_prefill": True})
+async def test_any_engine_refuses_a_decode_that_does_not_say_where_its_prefill_is(shared_engine):
+    status, reply = await shared_engine.post(TEXT, body(shared_engine, kv_transfer_params={"do_remote_prefill": True}))
+    assert (status, reply["error"]["param"]) == (400, "kv_transfer_params")
+
+
+async def test_an_engine_with_a_connector_asks_for_the_prefill_unbidden(start_engine, instant):
+    role = '{"kv_connector":"SharedStorageConnector","kv_role":"kv_consumer"}'
+    engine = await start_engine("--kv-transfer-config", role, **instant)
+    status, _ = await engine.post(TEXT, body(engine, kv_transfer_params=CLAIM))
+    assert status == 400
+
+
+async def test_a_lenient_decode_goes_without(shared_engine, start_engine, instant):
+    lenient = await start_engine("--transfer-check", "lenient", **instant)
+    reply = await lenient.complete("x y", max_tokens=2, kv_transfer_params={"do_remote_prefill": True})
     assert reply["usage"]["completion_tokens"] == 2
     status, _ = await shared_engine.post(TEXT, body(shared_engine, kv_transfer_params="text"))
     assert status == 400
@@ -109,14 +126,14 @@ async def test_nixl_carries_the_whole_reply(start_engine, instant):
 async def test_the_decode_waits_for_the_transfer_and_skips_the_prefill(start_engine, instant):
     slow = ("--latency-model", "per-token", "--prefill-per-token", "0.01", "--itl-seconds", "0")
     engine = await start_engine(*slow, "--transfer-latency", "0.2", **instant)
-    params = {**PROBE, "do_remote_decode": False, "do_remote_prefill": True}
+    params = CLAIM
     reply = await engine.complete(list(range(1000)), max_tokens=1, kv_transfer_params=params)
     assert 0.2 <= reply["metrics"]["time_to_first_token_seconds"] < 0.4
 
 
 async def test_a_failed_transfer_is_an_error_and_is_counted(start_engine, instant):
     engine = await start_engine("--failures", '{"transfer_rate": 100}', **instant)
-    params = {**PROBE, "do_remote_decode": False, "do_remote_prefill": True}
+    params = CLAIM
     status, reply = await engine.post(TEXT, body(engine, kv_transfer_params=params))
     assert (status, reply["error"]["type"]) == (500, "InternalServerError")
     assert await engine.metric("vllm:nixl_num_failed_transfers") == 1
