@@ -10,11 +10,12 @@ from datetime import datetime
 from pydantic import Field
 
 from planning.forecast import Forecast
-from planning.wire import Decision, Memory, Outcome, Ref, Wire
+from planning.wire import Decision, Memory, Outcome, Ref, WarmUpPods, Wire
 
 NEXT_DECISION = "next_decision"
 CARRY_OUT = "carry_out"
 EDIT_OBJECT = "edit_object"
+WARM_UP = "warm_up"
 FORECAST_CHANGE = "forecast_change"
 
 
@@ -47,6 +48,13 @@ class Outcomes(Wire):
     """One outcome a step, in order; shorter than the steps when one failed."""
 
     outcomes: list[Outcome] = Field(default_factory=list)
+
+
+class WarmUp(Wire):
+    """Have the pods of `step` generate their first token; the results stand on the pods."""
+
+    ref: Ref
+    step: WarmUpPods
 
 
 class ObjectState(Ref):

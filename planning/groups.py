@@ -30,7 +30,7 @@ from planning.objects import (
 from planning.planner import Resource
 from planning.render_groups import mutable_fields
 from planning.trouble import Trouble
-from planning.wire import CreatePodSets, DeletePodSets, Target, Told, UpdatePodSets
+from planning.wire import CreatePodSets, DeletePodSets, Step, Target, Told, UpdatePodSets
 
 Json = dict[str, Any]
 PODSET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "podsets", "PodSet")
@@ -166,6 +166,19 @@ def fallback(role: Role, spec: Json, moves: Moves) -> list[Told]:
         f"falling back to recreate for {role.template_hash}"
     )
     return [Told(reason=labels.EVENT_IN_PLACE_FALLBACK, message=message)]
+
+
+def with_tells(
+    steps: Sequence[Step], roles: Sequence[Role], specs: Sequence[Json], moves: Mapping[str, Moves]
+) -> list[Step]:
+    """`steps`, the first of a group's role telling that it is no update in place."""
+    told: list[Step] = list(steps)
+    for role, spec in zip(roles, specs, strict=True):
+        tells = fallback(role, spec, moves.get(role.name, Moves()))
+        first = next((at for at, step in enumerate(told) if getattr(step, "role", "") == role.name), None)
+        if tells and first is not None and hasattr(told[first], "tells"):
+            told[first] = told[first].model_copy(update={"tells": tells})
+    return told
 
 
 def trouble_of(podsets: Iterable[Json]) -> Trouble | None:

@@ -28,6 +28,7 @@ from activities.metrics import Metrics
 from activities.polls import Polls
 from activities.steps import Steps
 from activities.store import Cache
+from activities.warm_ups import WarmUps
 from planning.planner import Planner
 from planning.registry import PLANNERS
 from workflows import temporal_setup
@@ -195,6 +196,7 @@ class Operator:
             decisions=Decisions(self._kube, self.cache, self._planners, *shared),
             steps=Steps(self._kube, self.cache, *shared),
             edits=Edits(self._kube, self._planners, self._recorder, self.metrics),
+            warm_ups=WarmUps(self._kube, self.cache),
         )
 
     def _informer(self, key: str) -> Informer:
