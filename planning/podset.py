@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import gang, podset_status
+from planning import departure, gang, podset_status
 from planning.backoff import earliest, held_back
 from planning.groups import PODSET
 from planning.objects import generation_of, has_finalizer, in_order, is_deleting, name_of, spec_of, status_of, uid_of
@@ -60,18 +60,20 @@ class PodSetPlanner:
 def _deletion(world: World, podset: Json, memory: Memory) -> Plan:
     pods = world.children.get(POD.key, ())
     steps: list[Step] = []
-    if pods:
+    if pods and not departure.is_orphaning(podset):
         staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
         targets = [Target(name=name_of(pod), uid=uid_of(pod)) for pod in staying]
         steps = [DeleteGroupPods(targets=targets)]
         reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
     elif has_finalizer(podset, labels.PODSET_FINALIZER):
         steps = [*gang.removal(world), ReleaseFinalizer(finalizer=labels.PODSET_FINALIZER)]
-        reason = "no pod is left: release the finalizer"
+        reason = f"{'the pods are to stay' if pods else 'no pod is left'}: release the finalizer"
     else:
         reason = "other finalizers hold the object"
-    view = View(phase="Deleting", model=_model(podset), details=f"**Deleting**: {reason}")
-    return conclude(world, podset, memory, steps, reason, view)
+    blocked, wake_at = departure.held_by_pods(pods, world.now)
+    view = View(phase="Deleting", blocked=blocked, model=_model(podset), details=f"**Deleting**: {reason}")
+    status = departure.status(podset, blocked, world.now)
+    return conclude(world, podset, memory, steps, reason, view, status=status, wake_at=wake_at)
 
 
 class _Pass:
