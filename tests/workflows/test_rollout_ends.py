@@ -261,3 +261,26 @@ async def test_a_tolerance_becomes_a_budget_that_evictions_obey(
             return await world.get(BUDGETS, "llama") is None
 
         await eventually(is_gone)
+
+
+async def test_a_deletion_that_a_pod_holds_up_says_which_one(world: World, operator: Operator) -> None:
+    async with kubelet(world):
+        await world.create(storm_service("llama", replicas=2))
+        await eventually(lambda: world.is_at("llama", "v1", 2))
+        stuck = min(names(await world.all(PODS)))
+        await world.patch(PODS, stuck, {"metadata": {"finalizers": ["tests.aibrix.ai/held"]}})
+        await world.delete(STORM_SERVICES, "llama")
+
+        async def says_so() -> bool:
+            found = await progressing(world)
+            return found["reason"] == "Blocked" and f"pod {stuck} does not go" in found["message"]
+
+        await eventually(says_so, what="the status names the pod")
+        assert "finalizer tests.aibrix.ai/held holds it" in (await progressing(world))["message"]
+        assert names(await world.all(PODS)) == {stuck}
+        await world.patch(PODS, stuck, {"metadata": {"finalizers": None}})
+
+        async def is_gone() -> bool:
+            return not [*await world.all(STORM_SERVICES), *await world.all(ROLESETS), *await world.all(PODS)]
+
+        await eventually(is_gone)
