@@ -209,6 +209,8 @@ EVENT_IN_PLACE_FALLBACK: Final = "InPlaceFallback"
 EVENT_TOPOLOGY_PENDING: Final = "TopologyPolicyPendingPodReplacement"
 
 # Names that only brixflow writes.
+GROUP_DRAIN: Final = "brixflow.aibrix.ai/group-drain-seconds"
+GROUP_WARM_UP: Final = "brixflow.aibrix.ai/group-warm-up"
 GROUP_RESTARTS: Final = "brixflow.aibrix.ai/group-restarts"
 POD_GROUP_SYNCED: Final = "PodGroupSynced"
 TOPOLOGY_PENDING: Final = "TopologyPolicyPending"

@@ -25,7 +25,6 @@ from planning.wire import Target
 
 Json = dict[str, Any]
 
-RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 # A group that fails for the first time starts again at once; from then on each failure doubles the wait.
 FIRST_PAUSE: Final = timedelta(seconds=10)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
@@ -53,6 +52,10 @@ class Rank:
     @property
     def target(self) -> Target:
         return Target(name=self.name, uid=uid_of(self.pod))
+
+    @property
+    def grace_seconds(self) -> int:
+        return int(spec_of(self.pod).get("terminationGracePeriodSeconds", 30))
 
     def may_be_replaced_at(self) -> datetime:
         """Once it has lived as long as a group has to that failed so often."""
@@ -106,10 +109,10 @@ class Group:
 def observe(podset: Json, pods: Iterable[Json]) -> Group:
     """The PodSet's group; `restart_asked`: somebody wants pods that are younger than some of these."""
     asked = ((spec_of(podset).get("template") or {}).get("metadata") or {}).get("annotations") or {}
-    wanted = asked.get(RESTARTED_AT)
+    wanted = asked.get(labels.RESTARTED_AT)
     ordered = in_order(pods)
     stale = wanted is not None and any(
-        annotations_of(pod).get(RESTARTED_AT) != wanted for pod in ordered if not is_deleting(pod)
+        annotations_of(pod).get(labels.RESTARTED_AT) != wanted for pod in ordered if not is_deleting(pod)
     )
     return Group(int(spec_of(podset)["podGroupSize"]), [_rank(pod) for pod in ordered], stale)
 

@@ -8,7 +8,6 @@ import pytest
 
 from crds import labels
 from planning.objects import condition, format_time, name_of, parse_time, uid_of
-from planning.podset_ranks import RESTARTED_AT
 from planning.render_groups import render_group_pod
 from planning.wire import CreateGroupPods
 from tests.planning.world import START, Cluster, podset, set_ready
@@ -248,7 +247,7 @@ def test_an_edit_of_the_template_alone_touches_no_pod():
 def test_a_restart_that_somebody_asks_for_makes_every_pod_anew():
     cluster = running()
     before = {uid_of(found) for found in cluster.all("pod")}
-    annotations = {RESTARTED_AT: "2026-01-01T12:00:00Z"}
+    annotations = {labels.RESTARTED_AT: "2026-01-01T12:00:00Z"}
     cluster.edit("podset", "group")["template"]["metadata"]["annotations"] = annotations
     cluster.settle()
     assert not before & {uid_of(found) for found in cluster.all("pod")}
