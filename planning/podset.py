@@ -37,6 +37,7 @@ from planning.wire import (
     DeleteGroupPods,
     Memory,
     ReleaseFinalizer,
+    RestorePods,
     Step,
     Told,
     View,
@@ -99,7 +100,7 @@ class _Pass:
 
     def plan(self) -> Plan:
         ganged = gang.plan_gang(self.world, self.podset, self.memory)
-        wanted = [*self._finalizer(), *ganged.steps, *(self._pods() or self._warm_up())]
+        wanted = [*self._finalizer(), *ganged.steps, *(self._pods() or [*self._gates(), *self._warm_up()])]
         steps = held_back(wanted, self.memory, generation_of(self.podset), self.world.now)
         health = podset_status.health_of(self.podset, self.group, self.failed, self.warmth, self.memory)
         events = gang.missing_event(status_of(self.podset).get("conditions") or (), ganged.condition)
@@ -174,6 +175,11 @@ class _Pass:
         reason = labels.EVENT_PODS_CREATED if fresh else labels.EVENT_REPLACING_UNHEALTHY
         told = Told(reason=reason, message=f"create {len(indexes)} missing of {total}")
         return CreateGroupPods(indexes=list(indexes), restarts=self.restarts, tells=[told])
+
+    def _gates(self) -> list[Step]:
+        """Open the readiness gate of pods that have one: groups are never updated in place, so nothing closes it."""
+        closed = [rank for rank in self.group.staying if rank.waits_for_gate]
+        return [RestorePods(role=_role(self.podset), targets=[rank.exact for rank in closed])] if closed else []
 
     def _warm_up(self) -> list[Step]:
         """Have the first pod of a group that is up generate its first token."""

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from crds import labels
+from planning.flight import has_gate
 from planning.objects import (
     annotations_of,
     condition,
@@ -52,6 +53,16 @@ class Rank:
     @property
     def target(self) -> Target:
         return Target(name=self.name, uid=uid_of(self.pod))
+
+    @property
+    def exact(self) -> Target:
+        """A target that a write in between makes stale."""
+        version = str(self.pod["metadata"].get("resourceVersion") or "")
+        return Target(name=self.name, uid=uid_of(self.pod), resource_version=version)
+
+    @property
+    def waits_for_gate(self) -> bool:
+        return has_gate(self.pod) and not is_condition_true(self.pod, labels.IN_PLACE_READY)
 
     @property
     def grace_seconds(self) -> int:

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from crds import labels
-from planning.objects import condition, format_time, name_of, parse_time, uid_of
+from planning.objects import condition, format_time, is_condition_true, name_of, parse_time, uid_of
 from planning.render_groups import render_group_pod
 from planning.wire import CreateGroupPods
-from tests.planning.world import START, Cluster, podset, set_ready
+from tests.planning.world import START, Cluster, pod_template, podset, set_ready
 
 INDEX = labels.POD_GROUP_INDEX
 
@@ -288,6 +288,16 @@ def test_the_status_names_the_pod_that_keeps_the_group():
     pod(cluster, 1)["status"]["containerStatuses"] = [{"name": "engine", "restartCount": 0, "state": waiting}]
     view = cluster.plan("podset", "group").view
     assert view.blocked == "pod group-1: container engine waits: ImagePullBackOff: no such image"
+
+
+def test_a_readiness_gate_of_the_template_is_opened():
+    """Nobody else would: groups are never updated in place."""
+    template = pod_template()
+    template["spec"]["readinessGates"] = [{"conditionType": labels.IN_PLACE_READY}]
+    cluster = Cluster(podset(template=template))
+    cluster.run()
+    assert all(is_condition_true(found, labels.IN_PLACE_READY) for found in cluster.all("pod"))
+    assert [step.type for _, decision in cluster.decisions for step in decision.steps].count("restore-pods") == 1
 
 
 # Rendering.

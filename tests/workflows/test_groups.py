@@ -16,7 +16,9 @@ from activities.resources import PODS, PODSETS, ROLESETS, STORM_SERVICES
 from local.control_plane_only import ControlPlane
 from planning.gang import SCHEDULERS
 from planning.planner import Json, Resource
+from tests.workflows.node import GATE, PaperNode
 from tests.workflows.rig import World, eventually, names, pod_template, storm_service, uids
+from tests.workflows.test_in_place import WARM, engine
 from workflows.operator import Operator
 
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
@@ -141,6 +143,19 @@ async def test_43_a_role_of_groups_is_replaced_and_says_once_that_it_is_not_upda
     assert "PodSet" in told[0]["message"]
     await world.delete(ROLESETS, "set")
     await eventually(lambda: nothing_left(world))
+
+
+async def test_a_group_counts_once_its_first_pod_has_generated(world: World, operator: Operator) -> None:
+    gated = pod_template({"app": "set"}, "engine:v1")
+    gated["spec"]["readinessGates"] = [{"conditionType": GATE}]
+    async with engine([503, 200]) as port, PaperNode(world, address="127.0.0.1").running():
+        await world.create(role_set("set", {"podGroupSize": 2, "warmUp": {"port": port}, "template": gated}))
+        await eventually(lambda: world.is_ready("set", ROLESETS))
+        marks = {
+            pod["metadata"]["name"][-2:]: '"done"' in pod["metadata"]["annotations"].get(WARM, "")
+            for pod in await world.all(PODS)
+        }
+    assert marks == {"-0": True, "-1": False}
 
 
 async def test_a_storm_service_of_groups_is_made_rolled_out_and_deleted(world: World, operator: Operator) -> None:
