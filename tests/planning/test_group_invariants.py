@@ -93,9 +93,10 @@ def step_all(cluster: Cluster) -> None:
 
 
 def counted(cluster: Cluster) -> int:
-    """Members but for those that should be gone long since: their places may be filled."""
+    """Members but for those that have ended or should be gone long since: their places may be filled."""
     now, limit = cluster.now, groups_limit
-    members = [*cluster.all("podset"), *direct(cluster)]
+    alive = [pod for pod in direct(cluster) if pod.get("status", {}).get("phase") != "Failed"]
+    members = [*cluster.all("podset"), *alive]
     return sum((until := limit(found)) is None or until > now for found in members)
 
 
