@@ -86,6 +86,11 @@ HPKV_BLOCK_SIZE_BYTES: Final = f"{_HPKV}/block-size-bytes"
 HPKV_BLOCK_COUNT: Final = f"{_HPKV}/block-count"
 HPKV_TOTAL_SLOTS: Final = f"{_HPKV}/total-slots"
 HPKV_VIRTUAL_NODES: Final = f"{_HPKV}/virtual-node-count"
+KVCACHE_PORTS: Final = {HPKV_RDMA_PORT: 18512, HPKV_ADMIN_PORT: 9100}
+KVCACHE_COUNTS: Final = {
+    HPKV_BLOCK_SIZE_BYTES: 4096, HPKV_BLOCK_COUNT: 1048576, HPKV_TOTAL_SLOTS: 4096, HPKV_VIRTUAL_NODES: 100,
+}  # fmt: skip
+"""Numbers that annotations of a KVCache set, each with its default."""
 INFINISTORE_LINK_TYPE: Final = "infinistore.kvcache.orchestration.aibrix.ai/link-type"
 INFINISTORE_GID_INDEX: Final = "infinistore.kvcache.orchestration.aibrix.ai/hint-gid-index"
 
@@ -193,7 +198,21 @@ EVENT_SERVICE_SYNCED: Final = "HeadlessServiceSynced"
 EVENT_SCALING: Final = "Scaling"
 EVENT_ROLLOUT: Final = "Rollout"
 
+# Events of PodSets, of gang scheduling and of topology policies.
+EVENT_RECONCILE_ERROR: Final = "ReconcileError"
+EVENT_DELETING_UNHEALTHY: Final = "DeletingUnhealthyPods"
+EVENT_REPLACING_UNHEALTHY: Final = "ReplacingUnhealthy"
+EVENT_RECREATING_ALL: Final = "RecreatingAllPods"
+EVENT_SCALING_DOWN: Final = "ScalingDown"
+EVENT_POD_GROUP_SYNCED: Final = "PodGroupSynced"
+EVENT_IN_PLACE_FALLBACK: Final = "InPlaceFallback"
+EVENT_TOPOLOGY_PENDING: Final = "TopologyPolicyPendingPodReplacement"
+
 # Names that only brixflow writes.
+GROUP_RESTARTS: Final = "brixflow.aibrix.ai/group-restarts"
+POD_GROUP_SYNCED: Final = "PodGroupSynced"
+TOPOLOGY_PENDING: Final = "TopologyPolicyPending"
+REASON_POD_GROUP_MISSING: Final = "PodGroupKindMissing"
 TEMPLATE_DIGEST: Final = "brixflow.aibrix.ai/template-digest"
 DECISION: Final = "brixflow.aibrix.ai/decision"
 SERVICE_CONFLICT: Final = "ServiceConflict"
@@ -206,4 +225,24 @@ EVENT_ROLESETS_UPDATED: Final = "RoleSetsUpdated"
 EVENT_ROLESETS_DELETED: Final = "RoleSetsDeleted"
 EVENT_PODS_CREATED: Final = "PodsCreated"
 EVENT_PODS_DELETED: Final = "PodsDeleted"
+EVENT_PODSETS_CREATED: Final = "PodSetsCreated"
+EVENT_PODSETS_DELETED: Final = "PodSetsDeleted"
 EVENT_PROMOTED: Final = "RevisionPromoted"
+REASON_ROLLED_BACK: Final = "RolledBack"
+EVENT_ADOPTED: Final = "Adopted"
+EVENT_BUDGET_SYNCED: Final = "DisruptionBudgetSynced"
+
+# What a person asks of a rollout, and the Events that tell of it.
+RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
+RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
+CHANGE_CAUSE: Final = "kubernetes.io/change-cause"
+REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
+EVENT_ROLLOUT_STARTED: Final = "RolloutStarted"
+EVENT_ROLLOUT_COMPLETED: Final = "RolloutCompleted"
+EVENT_ROLLOUT_SUPERSEDED: Final = "RolloutSuperseded"
+EVENT_ROLLOUT_UNDONE: Final = "RolloutUndone"
+EVENT_ROLLOUT_FAILED: Final = "RolloutFailed"
+EVENT_ROLLOUT_PAUSED: Final = "RolloutPaused"
+EVENT_ROLLOUT_RESUMED: Final = "RolloutResumed"
+EVENT_ROLLOUT_RESTARTED: Final = "RolloutRestarted"
+EVENT_BLOCKED: Final = "Blocked"

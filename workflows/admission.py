@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from activities.errors import KubeConflict, KubeError, KubeNotFound
 from activities.kube import JSON_PATCH, KubeClient, path_of
+from activities.metrics import Metrics
 from crds.admission import certificates
-from crds.admission.server import AdmissionServer
+from crds.admission.server import AdmissionServer, Outcome
 from planning.planner import Resource
 
 Json = dict[str, Any]
@@ -42,11 +43,14 @@ RETRY_SECONDS: Final = 2.0
 class Admission:
     """Serves at `address`; `waiting_for` says what keeps it from answering, empty when nothing does."""
 
-    def __init__(self, kube: KubeClient, address: tuple[str, int], namespace: str, image: str) -> None:
+    def __init__(
+        self, kube: KubeClient, address: tuple[str, int], namespace: str, image: str, metrics: Metrics
+    ) -> None:
         self._kube = kube
         self._address = address
         self._namespace = namespace
-        self._server = AdmissionServer(image)
+        self._metrics = metrics
+        self._server = AdmissionServer(image, self._observe)
         self._waits = "the webhooks' certificate"
         self._missing: set[str] = set()
 
@@ -75,6 +79,7 @@ class Admission:
         """Renew what is due, show it, and have the webhooks' objects trust it. Raises KubeError."""
         held = await self._certificates()
         await self._server.show(held[certificates.CERT], held[certificates.KEY])
+        self._metrics.certificate_end.set(certificates.end_of(held).timestamp())
         bundle = base64.b64encode(held[certificates.CA_CERT]).decode()
         for name, resource in CONFIGURATIONS.items():
             await self._trust(resource, name, bundle)
@@ -117,6 +122,10 @@ class Admission:
             patch = [{"op": "test", "path": "/metadata/resourceVersion", "value": version}, *changes]
             await self._kube.call("PATCH", path, body=patch, content_type=JSON_PATCH)
             log.info("webhooks-trust configuration=%s webhooks=%d", name, len(changes))
+
+    def _observe(self, webhook: str, outcome: Outcome, seconds: float) -> None:
+        self._metrics.admissions.labels(webhook, outcome.value).inc()
+        self._metrics.admission_seconds.labels(webhook).observe(seconds)
 
     def _is_ours(self, webhook: Json) -> bool:
         service = webhook["clientConfig"].get("service") or {}

@@ -58,8 +58,8 @@ class Operator:
             self._lease_client, settings.namespace, settings.identity, supervised=settings.identity_is_supervised
         )
         self._kube = KubeClient(credentials, may_write=lambda: self._lease.held)
-        self._admission = self._make_admission()
         self.metrics = Metrics()
+        self._admission = self._make_admission()
         resources = {each.key: each for planner in planners.values() for each in (planner.resource, *planner.owns)}
         self.cache = Cache(resources.values())
         self._polls = Polls(self.cache)
@@ -185,14 +185,16 @@ class Operator:
         settings = self._settings
         if settings.webhook_address is None:
             return None
-        return Admission(self._lease_client, settings.webhook_address, settings.namespace, settings.runtime_image)
+        return Admission(
+            self._lease_client, settings.webhook_address, settings.namespace, settings.runtime_image, self.metrics
+        )
 
     def _make_activities(self) -> ActivitySet:
         shared = (self._recorder, self.metrics, self._polls)
         return ActivitySet(
             decisions=Decisions(self._kube, self.cache, self._planners, *shared),
             steps=Steps(self._kube, self.cache, *shared),
-            edits=Edits(self._kube, self._planners),
+            edits=Edits(self._kube, self._planners, self._recorder, self.metrics),
         )
 
     def _informer(self, key: str) -> Informer:

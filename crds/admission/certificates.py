@@ -56,6 +56,14 @@ def renewed(held: Secret, names: Sequence[str], now: datetime) -> Secret:
     }
 
 
+def end_of(held: Secret) -> datetime:
+    """When the server's certificate expires. Raises ValueError when there is none."""
+    found = next(_certificates(held, CERT), None)
+    if found is None:
+        raise ValueError(f"no certificate in {CERT}")
+    return found.not_valid_after_utc
+
+
 def _authority(held: Secret, now: datetime) -> tuple[x509.Certificate | None, ec.EllipticCurvePrivateKey | None]:
     """The authority and its key while both are there, fit together and are not due."""
     certificate = next(_certificates(held, CA_CERT), None)

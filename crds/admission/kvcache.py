@@ -8,6 +8,7 @@ from typing import Any
 from crds import labels
 from crds.admission.faults import Fault, not_supported
 from crds.admission.values import annotations_of, mapping, text
+from crds.metadata import port_annotation, positive_annotation
 
 Json = dict[str, Any]
 
@@ -42,6 +43,13 @@ def warnings(obj: Json) -> Iterator[str]:
         yield f"annotation {labels.KVCACHE_MODE} is deprecated: use {labels.KVCACHE_BACKEND}"
     if backend(obj) == DEFAULT_BACKEND and not mapping(obj, "spec", "metadata", "etcd"):
         yield "the vineyard backend needs spec.metadata.etcd: without it no cache pod starts"
+
+    for key, default in labels.KVCACHE_PORTS.items():
+        if (value := text(annotations_of(obj).get(key))) and not port_annotation({key: value}, key, 0):
+            yield f"annotation {key} is ignored: {value!r} is not a port, {default} is used"
+    for key, default in labels.KVCACHE_COUNTS.items():
+        if (value := text(annotations_of(obj).get(key))) and not positive_annotation({key: value}, key, 0):
+            yield f"annotation {key} is ignored: {value!r} is not a number above 0, {default} is used"
 
 
 def judged(obj: Json) -> Any:

@@ -2,7 +2,8 @@
 
     POST /mutate-<group>-<version>-<kind>     POST /validate-<group>-<version>-<kind>
 
-A rule that fails is our fault, never the object's: the answer is 500, and the webhook's failure policy decides.
+A rule that fails is our fault, never the object's: the answer is 500, and the webhook's failure policy decides. With
+the policy Ignore nobody else hears of it, so every call is told to an observer.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import logging
 import os
 import ssl
 import tempfile
-from typing import Final
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from crds.admission.review import RULES, Rules, review
 from crds.admission.sidecar import DEFAULT_IMAGE
+
+Json = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +33,30 @@ BODY_LIMIT_BYTES: Final = 16 * 1024 * 1024
 DRAIN_SECONDS: Final = 2.0
 
 
+class Outcome(Enum):
+    """How one call ended."""
+
+    ALLOWED = "allowed"
+    PATCHED = "patched"
+    REFUSED = "refused"
+    FAILED = "failed"
+    MALFORMED = "malformed"
+
+
+Observer = Callable[[str, Outcome, float], None]
+"""Told after each call: the webhook's path without its slash, the outcome, the seconds it took."""
+
+
+def _unobserved(_webhook: str, _outcome: Outcome, _seconds: float) -> None:
+    pass
+
+
 class AdmissionServer:
     """Serves every rule of `crds.admission.review`. `image` is the runtime sidecar's when an object names none."""
 
-    def __init__(self, image: str = DEFAULT_IMAGE) -> None:
+    def __init__(self, image: str = DEFAULT_IMAGE, observe: Observer = _unobserved) -> None:
         self._image = image
+        self._observe = observe
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.set_alpn_protocols(["http/1.1"])
@@ -78,14 +103,32 @@ class AdmissionServer:
         rules: Rules | None = RULES.get(request.match_info["rules"])
         if rules is None:
             raise web.HTTPNotFound
+        body, start = await request.read(), time.perf_counter()
+        outcome = Outcome.FAILED
         try:
-            document = orjson.loads(await request.read())
+            answer = self._judge(body, rules, request)
+            outcome = _outcome(answer["response"])
+            return web.Response(body=orjson.dumps(answer), content_type="application/json")
+        except web.HTTPBadRequest:
+            outcome = Outcome.MALFORMED
+            raise
+        finally:
+            self._observe(request.path[1:], outcome, time.perf_counter() - start)
+
+    def _judge(self, body: bytes, rules: Rules, request: web.Request) -> Json:
+        """The AdmissionReview to answer with. Raises HTTPBadRequest, or HTTPInternalServerError when a rule fails."""
+        try:
+            document = orjson.loads(body)
         except orjson.JSONDecodeError:
             raise web.HTTPBadRequest(text="not JSON") from None
-        mutating = request.match_info["verb"] == "mutate"
         try:
-            answer = review(document, rules, mutating=mutating, image=self._image)
+            return review(document, rules, mutating=request.match_info["verb"] == "mutate", image=self._image)
         except Exception:
             log.exception("rule-failed path=%s", request.path)
             raise web.HTTPInternalServerError(text="a rule failed") from None
-        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+
+def _outcome(response: Json) -> Outcome:
+    if not response["allowed"]:
+        return Outcome.REFUSED
+    return Outcome.PATCHED if "patch" in response else Outcome.ALLOWED

@@ -50,8 +50,6 @@ def warnings(obj: Json) -> Iterator[str]:
     strategy = mapping(spec, "updateStrategy")
     if "maxSurge" in strategy and "maxUnavailable" in strategy and _is_zero(strategy):
         yield "spec.updateStrategy: maxSurge and maxUnavailable are both zero, maxUnavailable counts as 1"
-    if mapping(spec, "disruptionTolerance"):
-        yield "spec.disruptionTolerance is not read"
     whole = mapping(spec, "template", "spec", "schedulingStrategy")
     for place, role in _roles(spec):
         path = f"spec.template.spec.roles[{place}]"

@@ -20,7 +20,9 @@ PLURALS = {
     "StormService": "stormservices", "RoleSet": "rolesets", "PodSet": "podsets", "KVCache": "kvcaches",
     "RayClusterFleet": "rayclusterfleets", "RayClusterReplicaSet": "rayclusterreplicasets",
     "PodAutoscaler": "podautoscalers", "ModelAdapter": "modeladapters", "ModelClaim": "modelclaims",
-    "Deployment": "deployments", "Service": "services",
+    "Deployment": "deployments", "Service": "services", "Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets",
+    "ServiceAccount": "serviceaccounts", "Role": "roles", "RoleBinding": "rolebindings",
+    "PersistentVolumeClaim": "persistentvolumeclaims", "ResourceClaimTemplate": "resourceclaimtemplates",
 }  # fmt: skip
 
 
@@ -63,6 +65,11 @@ class Api:
         """Create without storing: what would be stored, or why not."""
         return self._call("POST", path_of(obj), obj, {"dryRun": "All", "fieldValidation": validation})
 
+    def ask_text(self, text: str, at: Json, *, validation: str = "Strict") -> Reply:
+        """As `ask`, with YAML as somebody wrote it, to be an object beside `at`."""
+        query = {"dryRun": "All", "fieldValidation": validation}
+        return self._send("POST", path_of(at), text.encode(), query, "application/yaml")
+
     def create(self, obj: Json) -> Reply:
         return self._call("POST", path_of(obj), obj, {"fieldValidation": "Strict"})
 
@@ -87,7 +94,9 @@ class Api:
         self, method: str, path: str, body: Json | None = None, query: Json | None = None,
         kind: str = "application/json",
     ) -> Reply:  # fmt: skip
-        data = json.dumps(body) if body is not None else None
+        return self._send(method, path, json.dumps(body).encode() if body is not None else None, query, kind)
+
+    def _send(self, method: str, path: str, data: bytes | None, query: Json | None, kind: str) -> Reply:
         answer = self.session.request(
             method, self.server + path, data=data, params=query, headers={"Content-Type": kind}, timeout=30
         )

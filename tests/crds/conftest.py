@@ -7,12 +7,13 @@ import dataclasses
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from activities.credentials import Credentials
 from activities.kube import KubeClient
+from activities.metrics import Metrics
 from crds.admission.sidecar import DEFAULT_IMAGE
 from local.cluster import OPERATOR_ACCOUNT
 from local.kubeconfig import ensure_token_kubeconfig
@@ -20,7 +21,9 @@ from local.webhooks import publish_webhook_endpoint
 from tests.crds.api import Api
 from tests.crds.objects import NAMESPACE, scaler
 from tests.slot import SLOT
+from tests.workflows.rig import World, operator_in_process, world_in
 from workflows.admission import Admission
+from workflows.operator import Operator
 
 INTERFACE, ADDRESS = f"brixw{SLOT}", f"198.18.0.{SLOT + 1}"
 PORT = 27900 + SLOT
@@ -35,6 +38,7 @@ class Webhooks:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self.admission: Admission | None = None
+        self.metrics = Metrics()
 
     def run(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -44,9 +48,18 @@ class Webhooks:
 
     async def _start(self) -> None:
         self._kube = KubeClient(Credentials(self._kubeconfig))
-        self.admission = Admission(self._kube, ("0.0.0.0", PORT), "aibrix-system", DEFAULT_IMAGE)
+        self.admission = Admission(self._kube, ("0.0.0.0", PORT), "aibrix-system", DEFAULT_IMAGE, self.metrics)
         await self.admission.start()
         await self.admission.refresh()
+
+    def calls(self, **labels: str) -> float:
+        """How many calls of all webhooks (or those with `labels`) were counted since the session began."""
+        found = [each for family in self.metrics.registry.collect() for each in family.samples]
+        return sum(
+            each.value
+            for each in found
+            if each.name == "brixflow_admission_requests_total" and labels.items() <= each.labels.items()
+        )
 
     def stop(self) -> None:
         self.run(self._stop())
@@ -94,3 +107,16 @@ def wait_until_asked(api: Api) -> None:
     while api.ask(scaler(maxReplicas=-1)).accepted:
         assert time.monotonic() < deadline, "the webhooks are not asked"
         time.sleep(0.1)
+
+
+@pytest.fixture
+async def world(control_plane) -> AsyncIterator[World]:
+    async with world_in(control_plane.kubeconfig) as found:
+        yield found
+
+
+@pytest.fixture
+async def operator(control_plane) -> AsyncIterator[Operator]:
+    """An operator that acts; admission is answered by `webhooks`."""
+    async with operator_in_process(control_plane.kubeconfig, control_plane.temporal_address) as found:
+        yield found

@@ -77,3 +77,41 @@ class Grower:
         least, most = schema.get("minimum", -(10**9)), schema.get("maximum", 10**9)
         fitting = [number for number in NUMBERS if least <= number <= most]
         return self._random.choice(fitting if self._random.random() < 0.98 else NUMBERS)
+
+
+def fullest(schema: Json, base: Any = None) -> Any:
+    """`base` with every field of its schema that it leaves out: one valid value each, one entry a list or map."""
+    if base is not None and not isinstance(base, dict | list):
+        return base
+    if isinstance(base, list):
+        return [fullest(schema["items"], part) for part in base]
+    if "enum" in schema:
+        return schema["enum"][-1]
+    if schema.get("x-kubernetes-int-or-string"):
+        return "1Gi" if "pattern" in schema else "25%"
+    kind = schema.get("type", "object")
+    if kind == "array":
+        return [fullest(schema["items"]) for _ in range(max(1, schema.get("minItems", 0)))]
+    return _fullest_object(schema, base or {}) if kind == "object" else _scalar(schema, kind)
+
+
+def _fullest_object(schema: Json, base: Json) -> Json:
+    if "properties" not in schema:
+        return base or {"a": fullest(schema.get("additionalProperties", {"type": "string"}))}
+    fields = schema["properties"]
+    if schema.get("maxProperties") == 1:
+        fields = {name: part for name, part in fields.items() if name in base} or dict([next(iter(fields.items()))])
+    return base | {name: fullest(part, base.get(name)) for name, part in fields.items()}
+
+
+def _scalar(schema: Json, kind: str) -> Any:
+    if kind in ("integer", "number"):
+        return max(schema.get("minimum", 1), 1)
+    if kind == "boolean":
+        return True
+    return next(text for text in ("a", "09:00", "2026-01-01T00:00:00Z", "1Gi") if fits(text, schema))
+
+
+def fits(text: str, schema: Json) -> bool:
+    dated = schema.get("format") == "date-time"
+    return bool(re.search(schema.get("pattern", ""), text)) and (not dated or text.startswith("2026"))

@@ -77,6 +77,10 @@ def claim(**spec: Any) -> Json:
     return obj("model.aibrix.ai", "ModelClaim", whole | spec)
 
 
+def pod(**metadata: Any) -> Json:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "t", "namespace": NAMESPACE} | metadata} | POD
+
+
 def deployment(*containers: Json, annotations: Json | None = None) -> Json:
     made = list(containers) or [{"name": "vllm", "image": "vllm/vllm-openai:latest"}]
     template = {"metadata": {"labels": {"app": "t"}}, "spec": {"containers": made}}

@@ -189,13 +189,11 @@ def test_a_selector_of_either_form_is_understood(api, webhooks, selector):
 def test_what_is_merely_unwise_is_a_warning(api, webhooks):
     strategy = {"coschedulingSchedulingStrategy": {}}
     odd = role(replicas=-1, schedulingStrategy=strategy)
-    manifest = storm(
-        odd, updateStrategy={"maxSurge": 0, "maxUnavailable": "0%"}, disruptionTolerance={"maxUnavailable": 1}
-    )
+    manifest = storm(odd, updateStrategy={"maxSurge": 0, "maxUnavailable": "0%"})
     manifest["spec"]["template"]["spec"]["schedulingStrategy"] = strategy
     reply = api.ask(manifest)
     assert reply.accepted
-    assert len(reply.warnings) == 4
+    assert len(reply.warnings) == 3
     assert "maxUnavailable counts as 1" in reply.warnings[0]
 
 
@@ -266,3 +264,10 @@ def test_c19_to_c21_the_backend_is_its_annotations_or_the_modes(api, webhooks, c
     manifest = kvcache(annotations)
     assert api.ask(manifest).body["metadata"]["annotations"][BACKEND] == backend
     assert kvcache_rules.backend(manifest) == backend
+
+
+def test_a_number_that_is_none_is_said_and_its_default_named(api, webhooks):
+    hpkv = f"hpkv.{PREFIX}"
+    odd = {BACKEND: "hpkv", f"{hpkv}/rdma-port": "99999", f"{hpkv}/block-count": "-42", f"{hpkv}/total-slots": "8192"}
+    reply = api.ask(kvcache(odd))
+    assert [("18512" in each, "1048576" in each) for each in reply.warnings] == [(True, False), (False, True)]

@@ -22,6 +22,7 @@ from tests.crds.test_kinds import OBJECTS
 FEW, MANY = 60, 1000
 KINDS = {each.model.__name__.lower(): each for each in DEFINITIONS}
 BY_KIND = {rules.kind: rules for rules in RULES.values()}
+ASKED = {rules.kind.lower(): path for path, rules in RULES.items()}
 
 
 class Failures(logging.Handler):
@@ -76,6 +77,8 @@ def test_all_three_agree_on_a_few(api, webhooks, failures, kind):
     verdicts = compare(api, kind, FEW)
     assert min(verdicts[True], verdicts[False]) > 2, verdicts
     assert failures.seen == []
+    assert webhooks.calls(outcome="failed") == webhooks.calls(outcome="malformed") == 0
+    assert kind not in ASKED or webhooks.calls(webhook=f"validate-{ASKED[kind]}") >= verdicts[True]
 
 
 @pytest.mark.slow
@@ -84,3 +87,4 @@ def test_all_three_agree_on_a_thousand(api, webhooks, failures, kind):
     verdicts = compare(api, kind, MANY)
     assert sum(verdicts.values()) == MANY
     assert failures.seen == []
+    assert webhooks.calls(outcome="failed") == webhooks.calls(outcome="malformed") == 0

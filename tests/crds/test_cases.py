@@ -26,3 +26,9 @@ def test_every_case_is_named():
             for first, last in re.findall(rf"\b{letter}(\d+)(?: to {letter}(\d+))?", cell):
                 found |= set(range(int(first), int(last or first) + 1))
         assert found >= set(range(1, count + 1)), f"{letter}: {sorted(set(range(1, count + 1)) - found)}"
+
+
+def test_the_page_of_samples_names_each_of_them_and_no_other():
+    page = (ROOT / "docs" / "samples.md").read_text()
+    named = {name for line in page.splitlines() if "|" in line for name in re.findall(r"`([\w-]+\.yaml)`", line)}
+    assert named == {path.name for path in (ROOT / "deploy" / "samples").glob("*.yaml")}

@@ -160,6 +160,19 @@ def test_b30_the_scale_subresource(api, control_plane):
     assert scale["status"] == {"replicas": 2, "selector": "storm-service-name=t"}
 
 
+def test_b29_a_fleet_is_scaled_through_its_subresource(api):
+    manifest = ray("RayClusterFleet")
+    manifest["metadata"]["name"] = "scaled-fleet"
+    assert api.create(manifest).accepted
+    selector = "orchestration.aibrix.ai/raycluster-fleet-name=scaled-fleet,ray.io/node-type=head"
+    status = {"replicas": 1, "scalingTargetSelector": selector}
+    assert api.merge(manifest, {"status": status}, "/status").accepted
+    scale = api.merge(manifest, {"spec": {"replicas": 3}}, "/scale").body
+    assert (scale["spec"]["replicas"], scale["status"]) == (3, {"replicas": 1, "selector": selector})
+    assert api.get(manifest).body["spec"]["replicas"] == 3
+    assert api.delete(manifest).accepted
+
+
 def test_status_keeps_what_brixflow_adds():
     found = yaml.safe_load(generate.render(generate.DEFINITIONS[0]))
     status = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]

@@ -10,8 +10,12 @@ import pytest
 
 from crds.admission.review import RULES, validate
 from tests.crds.conftest import wait_until_asked
-from tests.crds.objects import adapter, kvcache, obj, role, scaler, storm
+from tests.crds.objects import NAMESPACE, adapter, deployment, kvcache, obj, role, scaler, storm
 
+SIDECAR = {"model.aibrix.ai/sidecar-injection": "true"}
+KVCACHE_PREFIX = "kvcache.orchestration.aibrix.ai"
+STOPPED_SECONDS = 4.0
+"""For two edits; a call that waits for an answer would cost 5 s."""
 STORM = RULES["orchestration-aibrix-ai-v1alpha1-stormservice"]
 
 
@@ -73,6 +77,42 @@ def test_an_object_that_is_going_is_not_judged(api, unasked):
         assert api.delete(each).accepted
         assert api.merge(each, {"metadata": {"finalizers": None}}).accepted
         assert api.get(each).code == 404
+
+
+def test_while_nobody_answers_everything_else_goes_on_and_admission_catches_up(api, control_plane, webhooks):
+    """The table "While the operator is away" of docs/admission.md, row by row; other tests ask about what is stored."""
+    names = ("away-storm", "away-deployment", "away-cache")
+    made = [storm(annotations=SIDECAR), deployment(annotations=SIDECAR), kvcache()]
+    made = [each | {"metadata": each["metadata"] | {"name": name}} for each, name in zip(made, names, strict=True)]
+    served = storm(name="away-served")
+    assert api.create(served).accepted
+    webhooks.stop()
+    try:
+        assert api.get(served).accepted
+        start = time.monotonic()
+        assert api.merge(served, {"spec": {"replicas": 2}}, "/scale").accepted
+        assert api.merge(served, {"metadata": {"labels": {"touched": "yes"}}}).accepted
+        assert time.monotonic() - start < STOPPED_SECONDS
+        assert "away-served" in control_plane.kubectl("get", "stormservices", "-n", NAMESPACE)
+        assert not api.ask(storm(updateStrategy={"type": "Recreate"})).accepted, "the schema judges all the same"
+        assert all(api.create(each).accepted for each in made)
+        assert [is_injected(api.get(each).body) for each in made] == [False] * 3
+        assert api.delete(served).accepted
+    finally:
+        webhooks.start()
+        wait_until_asked(api)
+    for each in made:
+        assert api.merge(each, {"metadata": {"labels": {"touched": "yes"}}}).accepted
+    assert [is_injected(api.get(each).body) for each in made] == [True] * 3
+    for each in made:
+        assert api.delete(each).accepted
+
+
+def is_injected(found: dict) -> bool:
+    """Whether admission has added what the object asks for: the sidecar, or the backend."""
+    return "aibrix-runtime" in json.dumps(found["spec"]) or f"{KVCACHE_PREFIX}/backend" in found["metadata"].get(
+        "annotations", {}
+    )
 
 
 def test_a_fault_stays_the_same_when_its_list_is_reordered():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crds.intorstr import Budget, IntOrStringError, resolve, scaled
+from tests.crds.objects import role, storm
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,22 @@ def test_a_budget_knows_its_floor_and_its_ceiling():
     budget = Budget(desired=10, surge=3, unavailable=2)
     assert (budget.min_available, budget.most, budget.step) == (8, 13, 5)
     assert Budget(4, 0, 0).step == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "replicas", "strategy", "expected"),
+    [
+        ("B17", 2, {"maxUnavailable": "1%", "maxSurge": "0%"}, (0, 1)),
+        ("B18", 1, {"maxUnavailable": "25%", "maxSurge": "1%"}, (1, 0)),
+        ("both zero", 3, {"maxUnavailable": 0, "maxSurge": 0}, (0, 1)),
+        ("none said", 3, {}, (0, 1)),
+    ],
+)
+def test_b17_b18_a_stored_strategy_leaves_room_for_one_step(api, webhooks, case, replicas, strategy, expected):
+    """Of a StormService and of a role, as the API server keeps them."""
+    spec = api.ask(
+        storm(role(updateStrategy=strategy, replicas=replicas), replicas=replicas, updateStrategy=strategy)
+    ).body["spec"]
+    for part in (spec, spec["template"]["spec"]["roles"][0]):
+        kept = part["updateStrategy"]
+        assert resolve(kept.get("maxSurge"), kept.get("maxUnavailable"), part["replicas"]) == expected

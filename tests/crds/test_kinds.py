@@ -7,6 +7,8 @@ import json
 import pytest
 
 from crds.generate import DEFINITIONS
+from crds.schema import structural
+from tests.crds.generated import fullest
 from tests.crds.objects import NAMESPACE, adapter, claim, kvcache, podset, ray, role, roleset, scaler, storm
 
 API_SERVER_LIMIT_BYTES = 1536 * 1024
@@ -62,6 +64,72 @@ def test_what_was_applied_is_read_back_and_applying_it_again_changes_nothing(api
     model = next(each.model for each in DEFINITIONS if each.model.__name__ == manifest["kind"])
     model.model_validate(found)
     assert first.body["metadata"]["generation"] == second.body["metadata"]["generation"] == 1
+    assert api.delete(manifest).accepted
+
+
+WHOLE = {
+    "stormservice": {
+        "selector": {
+            "matchLabels": {"app": "t"}, "matchExpressions": [{"key": "app", "operator": "In", "values": ["t"]}],
+        },
+    },
+    "podautoscaler": {
+        "observeWindowSeconds": 90, "panicWindowSeconds": 30, "subTargetSelector": {"roleName": "decode"},
+        "schedules": [{"name": "peak", "timezone": "UTC", "daysOfWeek": ["Mon"], "startTime": "09:00",
+                       "endTime": "18:00", "minReplicas": 2, "maxReplicas": 3}],
+    },
+    "modeladapter": {"replicas": 1},
+    "modelclaim": {"replicas": 1},
+}  # fmt: skip
+"""Where one valid value a field makes no object that the rules take."""
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_with_every_field_of_its_schema_nothing_is_lost(api, webhooks, kind):
+    """By the API server, by the webhooks and by the types: down to the last field of an embedded pod."""
+    definition = next(each for each in DEFINITIONS if each.model.__name__.lower() == kind)
+    schema = structural(definition.model)["properties"]["spec"]
+    manifest = {**OBJECTS[kind], "spec": fullest(schema, OBJECTS[kind]["spec"] | WHOLE.get(kind, {}))}
+    manifest["metadata"] = {"name": "fullest", "namespace": NAMESPACE}
+    reply = api.apply(manifest)
+    assert reply.accepted, reply.message
+    found = api.get(manifest).body
+    assert holds(found["spec"], manifest["spec"])
+    kept = definition.model.model_validate(found).model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert holds(kept["spec"], manifest["spec"])
+    again = api.replace(found)
+    assert again.body["metadata"]["generation"] == found["metadata"]["generation"]
+    assert api.delete(manifest).accepted
+
+
+WORSE = {
+    "stormservice": ({"updateStrategy": {"maxSurge": "x"}}, "spec.updateStrategy.maxSurge", "x"),
+    "roleset": ({"updateStrategy": "Random"}, "spec.updateStrategy", "Unsupported value"),
+    "podset": ({"podGroupSize": 1}, "spec.podGroupSize", "greater than or equal to 2"),
+    "kvcache": ({"service": {}}, "spec.service.ports", "Required value"),
+    "rayclusterfleet": (
+        {"template": {"spec": {"headGroupSpec": None}}},
+        "spec.template.spec.headGroupSpec",
+        "Required",
+    ),
+    "rayclusterreplicaset": ({"replicas": "two"}, "spec.replicas", "must be of type integer"),
+    "podautoscaler": ({"maxReplicas": 0}, "spec.maxReplicas", "must be positive"),
+    "modeladapter": ({"artifactURL": "ftp://x/y"}, "spec.artifactURL", "unsupported schema"),
+    "modelclaim": ({"engine": "tgi"}, "spec.engine", "Unsupported value"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_an_edit_into_what_is_invalid_is_refused_with_its_field_and_changes_nothing(api, webhooks, kind):
+    manifest = {**OBJECTS[kind], "metadata": {"name": "edited", "namespace": NAMESPACE}}
+    before = api.apply(manifest).body
+    patch, field, words = WORSE[kind]
+    reply = api.merge(manifest, {"spec": patch})
+    assert reply.code in (403, 422)
+    assert field in reply.fields
+    assert words in reply.message
+    after = api.get(manifest).body
+    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
     assert api.delete(manifest).accepted
 
 

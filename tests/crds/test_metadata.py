@@ -1,4 +1,4 @@
-"""What labels and annotations mean (CRD cases C22 to C36, C39, C40)."""
+"""What labels and annotations mean (CRD cases C22 to C36, C39, C40): read from objects as the API server has them."""
 
 from __future__ import annotations
 
@@ -20,26 +20,47 @@ from crds.metadata import (
     text_annotation,
 )
 from crds.pool import Binding, PolicyFault, PoolPolicy, State, bindings, pool_policy
+from tests.crds.objects import NAMESPACE, deployment, kvcache, pod
 
 NAME = "model.aibrix.ai/name"
+CACHE = "hpkv.kvcache.orchestration.aibrix.ai"
+RDMA_PORT, BLOCK_COUNT = f"{CACHE}/rdma-port", f"{CACHE}/block-count"
+LINK_TYPE = "infinistore.kvcache.orchestration.aibrix.ai/link-type"
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
+def annotated(api, manifest: dict) -> dict[str, str]:
+    """The annotations of `manifest` as the API server would have them, with the webhooks on."""
+    return metadata_of(api, manifest).get("annotations", {})
+
+
+def labelled(api, manifest: dict) -> dict[str, str]:
+    return metadata_of(api, manifest).get("labels", {})
+
+
+def metadata_of(api, manifest: dict) -> dict:
+    reply = api.ask(manifest)
+    assert reply.accepted, reply.message
+    return reply.body["metadata"]
+
+
+@pytest.mark.parametrize(("value", "port"), [("18515", 18515), ("99999", 18512), (None, 18512), ("0", 18512)])
+def test_c22_a_port_that_is_none_is_the_default(api, webhooks, value, port):
+    found = annotated(api, kvcache({RDMA_PORT: value} if value else {}))
+    assert port_annotation(found, RDMA_PORT, 18512) == port
+
+
 @pytest.mark.parametrize(
-    ("annotations", "port"), [({"p": "18515"}, 18515), ({"p": "99999"}, 18512), ({}, 18512), ({"p": "0"}, 18512)]
+    ("value", "count"),
+    [("notanint", 4096), ("0", 4096), ("-42", 4096), ("", 4096), ("1.5", 4096), ("٣", 4096), ("8", 8)],
 )
-def test_c22_a_port_that_is_none_is_the_default(annotations, port):
-    assert port_annotation(annotations, "p", 18512) == port
+def test_c23_a_count_is_a_number_above_0(api, webhooks, value, count):
+    assert positive_annotation(annotated(api, kvcache({BLOCK_COUNT: value})), BLOCK_COUNT, 4096) == count
 
 
-@pytest.mark.parametrize("value", ["notanint", "0", "-42", "", "1.5", "٣"])
-def test_c23_a_count_is_a_number_above_0(value):
-    assert positive_annotation({"n": value}, "n", 4096) == 4096
-    assert positive_annotation({"n": "8"}, "n", 4096) == 8
-
-
-def test_c24_an_empty_text_is_the_default():
-    assert text_annotation({"t": ""}, "t", "Ethernet") == "Ethernet"
+@pytest.mark.parametrize(("value", "text"), [("", "Ethernet"), ("IB", "IB")])
+def test_c24_an_empty_text_is_the_default(api, webhooks, value, text):
+    assert text_annotation(annotated(api, kvcache({LINK_TYPE: value})), LINK_TYPE, "Ethernet") == text
 
 
 @pytest.mark.parametrize(
@@ -51,8 +72,9 @@ def test_c24_an_empty_text_is_the_default():
         ({}, {}, ""),
     ],
 )
-def test_c25_to_c27_a_label_wins_over_an_annotation(labels, annotations, name):
-    assert model_name(labels, annotations) == name
+def test_c25_to_c27_a_label_wins_over_an_annotation(api, labels, annotations, name):
+    found = metadata_of(api, pod(labels=labels, annotations=annotations))
+    assert model_name(found.get("labels", {}), found.get("annotations", {})) == name
 
 
 @pytest.mark.parametrize(("value", "port"), [("9000", 9000), ("x", 8000), ("70000", 8000), (None, 8000)])
@@ -60,16 +82,26 @@ def test_a_port_label_that_is_none_means_8000(value, port):
     assert model_port({"model.aibrix.ai/port": value} if value else {}) == port
 
 
-def test_c28_a_plain_name_is_the_routes_name():
+def is_taken_as_a_name(api, name: str) -> bool:
+    """Whether the API server takes `name` for an object whose name is a DNS subdomain, as an HTTPRoute's is."""
+    return api.ask(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}}
+    ).accepted
+
+
+def test_c28_a_plain_name_is_the_routes_name(api):
     assert route_name("llama2-7b") == "llama2-7b-router"
+    assert is_taken_as_a_name(api, "llama2-7b-router")
+    assert not is_taken_as_a_name(api, "Llama-router")
 
 
 @pytest.mark.parametrize("model", ["/models/mock", "///", "model/" * 100, "Llama", "a_b", "é", "x" * 250])
-def test_c29_any_name_becomes_a_subdomain(model):
+def test_c29_any_name_becomes_a_subdomain(api, model):
     name = route_name(model)
     assert name == route_name(model)
     assert len(name) <= 253
     assert SUBDOMAIN.fullmatch(name)
+    assert is_taken_as_a_name(api, name)
     assert re.search(r"-[0-9a-f]{12}-router$", name)
 
 
@@ -78,23 +110,24 @@ def test_c29_two_models_never_share_a_route():
     assert route_name("///").startswith("model-")
 
 
-def test_c30_the_grant_is_named_by_its_namespace():
+def test_c30_the_grant_is_named_by_its_namespace(api):
     assert reference_grant_name("default") == "aibrix-system-reserved-referencegrant-in-default"
+    assert is_taken_as_a_name(api, reference_grant_name("n" * 63))
 
 
-def test_c31_custom_paths_lose_blanks_and_doubles():
+def test_c31_custom_paths_lose_blanks_and_doubles(api, webhooks):
     listed = {"model.aibrix.ai/model-router-custom-paths": "/foo, /bar, ,/baz/,/foo"}
-    assert custom_paths(listed) == ["/foo", "/bar", "/baz/"]
+    assert custom_paths(annotated(api, deployment(annotations=listed))) == ["/foo", "/bar", "/baz/"]
     assert custom_paths({}) == []
 
 
-def test_c32_annotations_bind_models_to_ports():
+def test_c32_annotations_bind_models_to_ports(api):
     annotations = {
         "modelclaim.aibrix.ai/qwen": '{"model": "qwen-0.5b", "port": 9001}',
         "modelclaim.aibrix.ai/llama": '{"model": "llama-1b", "port": 9002, "state": "active"}',
         "unrelated": "{}",
     }
-    assert bindings(annotations) == [
+    assert bindings(annotated(api, pod(annotations=annotations))) == [
         Binding("llama", "llama-1b", 9002, State.ACTIVE),
         Binding("qwen", "qwen-0.5b", 9001, State.ACTIVE),
     ]
@@ -107,8 +140,8 @@ def test_c32_annotations_bind_models_to_ports():
         ({"model": "m", "port": 0, "state": "sleeping"}, State.SLEEPING),
     ],
 )
-def test_c33_c34_a_binding_without_port_is_known(entry, state):
-    found = bindings({"modelclaim.aibrix.ai/c": json.dumps(entry)})
+def test_c33_c34_a_binding_without_port_is_known(api, entry, state):
+    found = bindings(annotated(api, pod(annotations={"modelclaim.aibrix.ai/c": json.dumps(entry)})))
     assert [(each.port, each.state) for each in found] == [(0, state)]
 
 
@@ -117,8 +150,8 @@ def test_c33_c34_a_binding_without_port_is_known(entry, state):
     ['{"model": "m", "port": 9001, "state": "sleeping"}', '{"model": "m", "port": 0, "state": "active"}', "nonsense",
      '{"model": "", "port": 1}', '{"model": "m", "port": 70000}', '{"model": "m", "port": 1, "state": "x"}', "[]"],
 )  # fmt: skip
-def test_c35_a_binding_that_cannot_be_is_left_out(text):
-    assert bindings({"modelclaim.aibrix.ai/c": text}) == []
+def test_c35_a_binding_that_cannot_be_is_left_out(api, text):
+    assert bindings(annotated(api, pod(annotations={"modelclaim.aibrix.ai/c": text}))) == []
 
 
 @pytest.mark.parametrize(
@@ -136,16 +169,19 @@ def test_c35_a_binding_that_cannot_be_is_left_out(text):
         ('{"lifecycle": {"sleepAfterSeconds": 0}}', PolicyFault.INVALID_SLEEP_WINDOW),
     ],
 )
-def test_c36_a_pools_policy_is_read_or_its_fault_named(text, expected):
-    assert pool_policy({"pool.aibrix.ai/policy": text}) == expected
+def test_c36_a_pools_policy_is_read_or_its_fault_named(api, webhooks, text, expected):
+    found = annotated(api, deployment(annotations={"pool.aibrix.ai/policy": text}))
+    assert pool_policy(found) == expected
     assert pool_policy({}) is None
 
 
 @pytest.mark.parametrize(("value", "sends"), [("true", True), ("True", False), ("1", False), (None, False)])
-def test_c39_only_the_exact_word_subscribes(value, sends):
-    assert sends_kv_events({"model.aibrix.ai/kv-events-enabled": value} if value else {}) is sends
+def test_c39_only_the_exact_word_subscribes(api, value, sends):
+    found = labelled(api, pod(labels={"model.aibrix.ai/kv-events-enabled": value} if value else {}))
+    assert sends_kv_events(found) is sends
 
 
 @pytest.mark.parametrize(("value", "connector"), [("NIXL", "nixl"), ("shfs", "shfs"), ("other", "mooncake")])
-def test_c40_a_connector_in_any_case(value, connector):
-    assert kv_connector({"model.aibrix.ai/kv-connector-type": value}, "mooncake") == connector
+def test_c40_a_connector_in_any_case(api, value, connector):
+    found = labelled(api, pod(labels={"model.aibrix.ai/kv-connector-type": value}))
+    assert kv_connector(found, "mooncake") == connector

@@ -86,6 +86,16 @@ def test_d13_d14_it_is_healthy_at_once_and_ready_with_its_certificate(control_pl
     assert review["response"]["allowed"] is False
 
 
+def test_every_call_of_a_webhook_is_counted_and_timed(operator, ports):
+    """After the call above; with the failure policy Ignore nothing else tells of a rule that fails."""
+    text = answer(ports["metrics"], "/metrics")[1]
+    webhook = 'webhook="validate-model-aibrix-ai-v1alpha1-modeladapter"'
+    assert f'brixflow_admission_requests_total{{outcome="refused",{webhook}}} 1.0' in text
+    assert f"brixflow_admission_seconds_count{{{webhook}}} 1.0" in text
+    expires = next(line for line in text.splitlines() if line.startswith("brixflow_admission_certificate_not_after"))
+    assert float(expires.split()[1]) > time.time() + 300 * 86400
+
+
 def test_an_address_that_is_taken_ends_the_process_with_a_reason(control_plane, operator, ports, tmp_path):
     environment = os.environ | {
         "KUBECONFIG": str(control_plane.kubeconfig),

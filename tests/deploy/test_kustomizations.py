@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -28,6 +29,7 @@ NAMES = {
     ("Service", "aibrix-webhook-service"),
     ("Service", "aibrix-controller-manager-metrics-service"),
     ("Service", "aibrix-gateway-plugins"),
+    ("Service", "aibrix-metadata-service"),
     ("Secret", "aibrix-webhook-server-cert"),
     ("MutatingWebhookConfiguration", "aibrix-mutating-webhook-configuration"),
     ("ValidatingWebhookConfiguration", "aibrix-validating-webhook-configuration"),
@@ -98,8 +100,44 @@ def test_editors_and_viewers_of_all_kinds(control_plane):
             assert rules[1]["resources"] == [f"{resource.split('.')[0]}/status"]
 
 
-def test_the_processes_listen_where_their_services_point(control_plane):
-    objects = built(control_plane, "default")
+EVERYTHING = ("crds", "default", "gateway", "redis")
+
+
+def references(part) -> set[tuple[str, str, int]]:
+    """Every Service that a part of an object names: (namespace, name, port)."""
+    if isinstance(part, list):
+        return set().union(*(references(each) for each in part))
+    if not isinstance(part, dict):
+        return set()
+    named = {
+        (each.get("namespace", "aibrix-system"), each["name"], each["port"])
+        for each in [*part.get("backendRefs", ()), *([part["service"]] if "path" in part.get("service", {}) else [])]
+    }
+    return named.union(*(references(each) for each in part.values()))
+
+
+def test_every_service_that_an_object_names_is_shipped_with_its_port(control_plane):
+    objects = [each for folder in EVERYTHING for each in built(control_plane, folder)]
+    shipped = {
+        (each["metadata"]["namespace"], each["metadata"]["name"], port["port"])
+        for each in objects if each["kind"] == "Service" for port in each["spec"]["ports"]
+    }  # fmt: skip
+    named = references(objects)
+    assert {name for _, name, _ in named} == {
+        "aibrix-webhook-service", "aibrix-gateway-plugins", "aibrix-metadata-service",
+    }  # fmt: skip
+    assert named <= shipped
+
+
+def test_no_apiservice_is_shipped(control_plane):
+    """AIBrix registers none: it reads the external metrics API of whoever has registered one."""
+    kinds = {each["kind"] for folder in EVERYTHING for each in built(control_plane, folder)}
+    assert "APIService" not in kinds
+
+
+@pytest.mark.parametrize("folder", ["default", "redis"])
+def test_the_processes_listen_where_their_services_point(control_plane, folder):
+    objects = built(control_plane, folder)
     pods = {
         each["metadata"]["name"]: each["spec"]["template"] for each in objects if each["kind"] == "Deployment"
     }  # fmt: skip
@@ -127,12 +165,3 @@ def test_envoys_objects_have_their_names_and_cover_every_path(control_plane):
     policy = "aibrix-system/aibrix-gateway-plugins-extension-policy"
     key = f"envoy.filters.http.ext_proc/envoyextensionpolicy/{policy}/extproc/0"
     assert list(patches[0]["operation"]["value"]["typed_per_filter_config"]) == [key]
-
-
-def test_the_container_file_copies_what_is_there():
-    text = (DEPLOY / "containers" / "Containerfile").read_text()
-    copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line]
-    root = DEPLOY.parent
-    missing = {name for names in copied for name in names if not (root / name).exists()}
-    assert missing <= {"README.md"}
-    assert all(f"FROM base AS {target}" in text for target in ("operator", "gateway"))

@@ -1,0 +1,106 @@
+"""A cluster of its own from the first `kubectl apply` to removal: what users made stays (deployment cases D1, D4, D5).
+
+The kinds of Gateway API and Envoy Gateway are not ours to ship: definitions that take any object stand for theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from local.control_plane_only import ControlPlane
+from local.errors import KubectlError
+from local.settings import LocalSettings
+from tests.crds.test_kinds import OBJECTS
+from tests.slot import SLOT
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+FOREIGN = {
+    "gatewayclasses.gateway.networking.k8s.io": ("v1", "GatewayClass", "Cluster"),
+    "gateways.gateway.networking.k8s.io": ("v1", "Gateway", "Namespaced"),
+    "httproutes.gateway.networking.k8s.io": ("v1", "HTTPRoute", "Namespaced"),
+    "envoyproxies.gateway.envoyproxy.io": ("v1alpha1", "EnvoyProxy", "Namespaced"),
+    "envoyextensionpolicies.gateway.envoyproxy.io": ("v1alpha1", "EnvoyExtensionPolicy", "Namespaced"),
+    "envoypatchpolicies.gateway.envoyproxy.io": ("v1alpha1", "EnvoyPatchPolicy", "Namespaced"),
+    "clienttrafficpolicies.gateway.envoyproxy.io": ("v1alpha1", "ClientTrafficPolicy", "Namespaced"),
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ControlPlane]:
+    home = DEPLOY.parent / ".brixflow-test" / f"removal-{SLOT}"
+    shutil.rmtree(home, ignore_errors=True)
+    with ControlPlane(LocalSettings.beside(home, SLOT + 8)) as found:
+        yield found
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def apply(cluster: ControlPlane, folder: str) -> None:
+    cluster.kubectl("apply", "--server-side", "-k", str(DEPLOY / folder))
+
+
+def definition(name: str, version: str, kind: str, scope: str) -> dict:
+    plural, _, group = name.partition(".")
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in"}},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "scope": scope,
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def uids(cluster: ControlPlane) -> dict[str, str]:
+    found = json.loads(cluster.kubectl("get", "aibrix", "-n", "default", "-o", "json"))["items"]
+    return {f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["uid"] for each in found}
+
+
+def test_d1_all_is_applied_server_side_to_an_empty_cluster_and_again(cluster):
+    foreign = [definition(name, *rest) for name, rest in FOREIGN.items()]
+    cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(foreign))
+    apply(cluster, "crds")
+    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=20s")
+    for folder in ("default", "redis", "gateway", "gateway"):
+        apply(cluster, folder)
+    for name in ("aibrix-controller-manager", "aibrix-gateway-plugins", "aibrix-redis-master"):
+        cluster.kubectl("get", "deployment", name, "-n", "aibrix-system")
+
+
+def test_d4_d5_what_users_made_outlives_the_core_and_is_there_when_it_comes_back(cluster):
+    """With finalizers that nobody is left to take away: none of it may even begin to go."""
+    made = []
+    for each in OBJECTS.values():
+        metadata = {"name": "kept", "namespace": "default", "finalizers": ["test.brixflow/keep"]}
+        made.append(each | {"metadata": metadata})
+    cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(made))
+    before = uids(cluster)
+    assert len(before) == len(OBJECTS)
+    for folder in ("gateway", "redis", "default"):  # the last one waits for the namespace, about ten seconds
+        cluster.kubectl("delete", "-k", str(DEPLOY / folder), "--timeout=60s")
+    with pytest.raises(KubectlError):
+        cluster.kubectl("get", "namespace", "aibrix-system")
+    assert uids(cluster) == before
+    going = "{range .items[*]}{.metadata.deletionTimestamp}{end}"
+    assert cluster.kubectl("get", "aibrix", "-n", "default", "-o", f"jsonpath={going}") == ""
+    apply(cluster, "default")
+    assert uids(cluster) == before
+    stays = cluster.kubectl("get", "clusterrole,validatingwebhookconfiguration", "-o", "name")
+    assert "validatingwebhookconfiguration.admissionregistration.k8s.io/aibrix-validating" in stays
+
+
+def test_without_envoy_gateways_kinds_nothing_but_its_objects_is_missed(cluster):
+    """Sample case L8: an unknown kind is refused by the API server, and all else goes on."""
+    cluster.kubectl("delete", "crd", "httproutes.gateway.networking.k8s.io")
+    with pytest.raises(KubectlError, match="httproutes"):
+        apply(cluster, "gateway")
+    apply(cluster, "default")
