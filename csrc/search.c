@@ -5,6 +5,7 @@
 
 #include "counters.h"
 #include "gauges.h"
+#include "trouble.h"
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -42,9 +43,17 @@ const brix_pod_row *brix_member_at(const brix_search *search, uint32_t index)
     return row->place < map->limits.pods ? row : NULL;
 }
 
+static int is_left_out(const brix_search *search, const brix_pod_row *pod)
+{
+    for (uint32_t i = 0; i < search->request->avoids && i < BRIX_TRIES; i++)
+        if (search->request->avoid[i] == pod->place)
+            return 1;
+    return brix_trouble_is_out(search->view, pod->place, pod->generation, search->now);
+}
+
 static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 {
-    if (!pod || !pod->ready)
+    if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)))
         return 0;
     for (uint32_t i = 0; i < search->avoids; i++)
         if (pod->place == search->request->avoid[i])

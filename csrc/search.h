@@ -46,6 +46,7 @@ typedef struct {
     brix_slot *slot[BRIX_READERS_LIMIT];
     brix_chunk chunk;
     int is_collected; /* the chunk holds all candidates */
+    int leaves_out;   /* pods that could not be reached are no candidates, now or for this request */
 } brix_search;
 
 /* Below bound, evenly (multiply and shift). */
