@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*.c csrc/*.h csrc/build_binding.py)
 
-.PHONY: up down purge test soak check format bench lock crds
+.PHONY: up down purge test soak check format bench bench-gateway lock crds
 
 up: $(STAMP) ## start the whole system and wait until it serves
 	@$(BIN)/brixflow up $(UP_FLAGS)
@@ -34,6 +34,9 @@ format: $(STAMP)
 
 bench: $(STAMP) ## the figures: request path, creation, memory and idle CPU
 	@$(BIN)/python -m benchmarks $(BENCH_FLAGS)
+
+bench-gateway: $(STAMP) ## of these only the request path: each host beside bare Envoy
+	@$(BIN)/python -m benchmarks --only gateway
 
 crds: $(STAMP) ## write deploy/crds from the types
 	@$(BIN)/python -m crds.generate

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from activities.errors import KubeConflict
 from activities.fences import StaleStep
 from activities.object_steps import revision_named
@@ -59,7 +62,7 @@ async def _patch_roleset(context: StepContext, revision: Json, target: Target) -
 
 
 async def delete_rolesets(context: StepContext, step: DeleteRoleSets) -> None:
-    await _delete_all(context, ROLESETS, step, FIRST_ROLESETS)
+    await delete_all(context, ROLESETS, step, FIRST_ROLESETS)
 
 
 async def create_pods(context: StepContext, step: CreatePods) -> None:
@@ -84,10 +87,20 @@ def _pod(context: StepContext, step: CreatePods, roleset: Json, place: int) -> J
 
 
 async def delete_pods(context: StepContext, step: DeletePods) -> None:
-    await _delete_all(context, PODS, step, FIRST_PODS)
+    await delete_all(context, PODS, step, FIRST_PODS)
 
 
-async def _delete_all(context: StepContext, resource: Resource, step: DeleteRoleSets | DeletePods, first: int) -> None:
+class Deletion(Protocol):
+    """A step that deletes its targets."""
+
+    @property
+    def targets(self) -> Sequence[Target]: ...
+
+    @property
+    def disruptive(self) -> bool: ...
+
+
+async def delete_all(context: StepContext, resource: Resource, step: Deletion, first: int) -> None:
     if step.disruptive:
         await context.fence.check_live()
 

@@ -30,11 +30,13 @@ class Access:
 class Credentials:
     """Access that is read again every minute, or when a call was answered by 401.
 
-    `kubeconfig` None means in-cluster. The TLS context is kept from the first reading: sessions hold on to it.
+    `kubeconfig` None means in-cluster, `context` None the kubeconfig's current one. The TLS context is kept
+    from the first reading: sessions hold on to it.
     """
 
-    def __init__(self, kubeconfig: str | None) -> None:
+    def __init__(self, kubeconfig: str | None, *, context: str | None = None) -> None:
         self._kubeconfig = kubeconfig
+        self._context = context
         self._access: Access | None = None
         self._read_at = 0.0
         self._lock = asyncio.Lock()
@@ -58,7 +60,7 @@ class Credentials:
             load_incluster_config(configuration)  # type: ignore[no-untyped-call] # has no annotations
         else:
             await load_kube_config(  # type: ignore[no-untyped-call] # has no annotations
-                config_file=self._kubeconfig, client_configuration=configuration
+                config_file=self._kubeconfig, context=self._context, client_configuration=configuration
             )
         token = await configuration.get_api_key_with_prefix("BearerToken")
         tls = self._access.tls if self._access is not None else tls_context(configuration)

@@ -14,13 +14,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.blocked import BlockedClock
 from activities.errors import KubeError, KubeNotFound
 from activities.events import EventRecorder
 from activities.kube import KubeClient
@@ -30,6 +31,7 @@ from activities.polls import Poll, Polls
 from activities.status import StatusWriter
 from activities.store import Cache, Store
 from activities.wording import STEP_EVENTS
+from planning import news
 from planning.planner import Json, Plan, Planner, World
 from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, View
 
@@ -58,8 +60,10 @@ class PollEnded(ApplicationError):  # noqa: N818 - it ends, nothing went wrong
 
 @dataclass(slots=True)
 class Watched:
-    """What one poll remembers between passes: the view that waits to become stable, and the events of the last pass."""
+    """What one poll remembers between passes: the view that waits to become stable, the events of the last pass, and
+    how what blocks is counted."""
 
+    blocked: BlockedClock
     view: View | None = None
     view_since: float = 0.0
     events: frozenset[tuple[str, str, str]] = frozenset()
@@ -102,19 +106,21 @@ class Decisions:
         return Answer(**{name: getattr(decision, name) for name in Decision.model_fields}, searchable=self.searchable)
 
     async def _until_decided(self, poll: Poll, request: DecisionRequest) -> Decision:
-        watched = Watched()
-        while True:
-            poll.changed.clear()
-            self._still_ours(poll)
-            live = self._live(request.ref)
-            if live is None:
-                decision, pause = await self._perhaps_gone(request)
-            else:
-                decision, pause = await self._pass(request, live, watched)
-            if decision is not None:
+        with BlockedClock(self._metrics, request.ref.kind) as blocked:
+            watched = Watched(blocked)
+            while True:
+                poll.changed.clear()
                 self._still_ours(poll)
-                return decision
-            await self._wait(poll, pause)
+                live = self._live(request.ref)
+                if live is None:
+                    decision, pause = await self._perhaps_gone(request)
+                else:
+                    decision, pause = await self._pass(request, live, watched)
+                if decision is not None:
+                    self._still_ours(poll)
+                    self._announce(request, live, decision)
+                    return decision
+                await self._wait(poll, pause, beat=blocked.tick)
 
     def _still_ours(self, poll: Poll) -> None:
         if poll.over:
@@ -128,9 +134,12 @@ class Decisions:
         plan = self._plan(planner, request, live)
         if plan is None:
             return None, PLANNER_ERROR_SECONDS
+        watched.blocked.turn(plan.view.blocked)
         acts = plan.decision is not None and bool(plan.decision.steps)
-        written = await self._write_status(request, live, plan)
-        self._emit(live, plan, watched)
+        written = True
+        if not self._leaves_status(request, plan):
+            written = await self._write_status(request, live, plan)
+            self._emit(request, live, plan, watched)
         if plan.decision is not None and acts:
             return self._signed(plan.decision, plan, live), 0.0
         view, pause = self._view_change(request, plan, live, watched)
@@ -139,7 +148,8 @@ class Decisions:
     def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
         ref = request.ref
         children = self._cache.children(ref.uid, planner.owns)
-        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC))
+        left = self._cache.ownerless(ref.namespace, ref.name, getattr(planner, "adopts", ()))
+        world = World(ref=ref, object=live, children=children, now=datetime.now(UTC), ownerless=left)
         try:
             with self._metrics.plan_seconds.labels(ref.kind).time():
                 return planner.plan(world, request.memory, request.rollout)
@@ -148,15 +158,23 @@ class Decisions:
             log.exception("planner-failed object=%s rollout=%s", ref.workflow_id, request.rollout)
             return None
 
-    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
-        """Write the status; before short steps it is left to the pass that follows them, for a second at most."""
+    def _leaves_status(self, request: DecisionRequest, plan: Plan) -> bool:
+        """Before short steps the status is left to the pass that follows them, for a second at most.
+
+        So are the events that tell what it says anew: that pass finds them again, and they are told once.
+        """
         if plan.status is None:
-            return True
+            return False
         uid, clock = request.ref.uid, time.monotonic()
         followed = plan.decision is not None and bool(plan.decision.steps) and not closes(plan.decision)
         if followed and clock - self._status_left.setdefault(uid, clock) < STATUS_LEFT_SECONDS:
             return True
         self._status_left.pop(uid, None)
+        return False
+
+    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
+        if plan.status is None:
+            return True
         return await self._status.write(self._store(request.ref), live, plan.status)
 
     def _signed(self, decision: Decision, plan: Plan, live: Json | None) -> Decision:
@@ -166,12 +184,23 @@ class Decisions:
             update={"view": plan.view, "generation": generation, "decided_at": datetime.now(UTC)}
         )
 
-    def _emit(self, live: Json, plan: Plan, watched: Watched) -> None:
+    def _emit(self, request: DecisionRequest, live: Json, plan: Plan, watched: Watched) -> None:
         """The planner's events, once each; those about steps are left to the activity that carries them out."""
         for event in plan.events:
             if event not in watched.events and event[1] not in STEP_EVENTS:
                 self._recorder.record(live, *event)
         watched.events = frozenset(plan.events)
+        shown = self._store(request.ref).by_uid(request.ref.uid)
+        if shown is not None:
+            for event in news.of_status(live.get("status") or {}, shown.get("status") or {}):
+                self._recorder.record(live, *event)
+
+    def _announce(self, request: DecisionRequest, live: Json | None, decision: Decision) -> None:
+        """The Events that a returned decision is worth."""
+        if live is not None:
+            now = datetime.now(UTC)
+            for event in news.of_decision(decision, request.rollout, request.started_at, now):
+                self._recorder.record(live, *event)
 
     def _view_change(
         self, request: DecisionRequest, plan: Plan, live: Json, watched: Watched
@@ -251,17 +280,20 @@ class Decisions:
         except KubeError as error:
             log.info("live-read-failed kind=%s name=%s error=%s", version.kind, version.name, error)
 
-    async def _wait(self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS) -> None:
+    async def _wait(
+        self, poll: Poll, seconds: float, settle: float = SETTLE_SECONDS, beat: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait for a change, heartbeating; return at the latest after `seconds`."""
         ends = time.monotonic() + seconds
-        beat = heartbeat_seconds()
+        pause = heartbeat_seconds()
         while not poll.changed.is_set():
             activity.heartbeat()
+            beat()
             left = ends - time.monotonic()
             if left <= 0:
                 return
             try:
-                await asyncio.wait_for(poll.changed.wait(), min(left, beat))
+                await asyncio.wait_for(poll.changed.wait(), min(left, pause))
             except TimeoutError:
                 continue
         if settle and not poll.over:
@@ -280,6 +312,12 @@ class Decisions:
         label = "close" if closes(decision) else "steps" if decision.steps else "view"
         scope = "rollout" if request.rollout else "object"
         self._metrics.decisions.labels(request.ref.kind, scope, label).inc()
+        for reason in news.reasons_of(decision):
+            self._metrics.decision_reasons.labels(request.ref.kind, reason).inc()
+        ending = next((step for step in decision.steps if isinstance(step, CloseRollout)), None)
+        if ending is not None and request.started_at is not None:
+            seconds = (datetime.now(UTC) - request.started_at).total_seconds()
+            self._metrics.rollout_seconds.labels(request.ref.kind, ending.result).observe(seconds)
 
 
 def closes(decision: Decision) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import aiohttp
 
-from activities.errors import KubeAmbiguous, KubeError, KubeExpired, error_from
+from activities.errors import KubeAmbiguous, KubeError, KubeExpired, KubeForbidden, KubeNotFound, error_from
 from activities.kube import KubeClient, path_of, trimmed, version_number
 from activities.store import Store
 from planning.planner import Json
@@ -33,6 +33,8 @@ SHORT_WATCH_SECONDS = 1.0
 PAGE = 500
 LIST_SECONDS = 60.0
 BACK_OFF_SECONDS = (0.2, 20.0)
+ABSENT_SECONDS = 5.0
+"""How often an optional kind is asked for that the API server does not serve."""
 
 
 class WatchSilent(KubeAmbiguous):
@@ -72,11 +74,27 @@ class Informer:
             except (KubeExpired, WatchSilent) as error:
                 log.info("relist resource=%s why=%s", self._store.resource.key, error)
                 self._version = ""
+            except (KubeNotFound, KubeForbidden) as error:
+                self._version = ""
+                failures = await self._refused(error, failures)
             except KubeError as error:
-                failures += 1
-                pause = back_off(failures)
-                log.warning("watch-failed resource=%s pause=%.1f error=%s", self._store.resource.key, pause, error)
-                await asyncio.sleep(pause)
+                failures = await self._failed(error, failures)
+
+    async def _refused(self, error: KubeError, failures: int) -> int:
+        """No such kind, or no right to it: for an optional one that is an answer."""
+        if not self._store.resource.optional:
+            return await self._failed(error, failures)
+        if self._store.served or not self._store.synced.is_set():
+            log.info("absent resource=%s why=%s", self._store.resource.key, error)
+        self._store.absent()
+        await asyncio.sleep(ABSENT_SECONDS)
+        return 0
+
+    async def _failed(self, error: KubeError, failures: int) -> int:
+        pause = back_off(failures + 1)
+        log.warning("watch-failed resource=%s pause=%.1f error=%s", self._store.resource.key, pause, error)
+        await asyncio.sleep(pause)
+        return failures + 1
 
     async def _list(self) -> None:
         params = {"limit": str(PAGE)}

@@ -9,19 +9,23 @@ from datetime import datetime
 
 from pydantic import Field
 
+from planning.forecast import Forecast
 from planning.wire import Decision, Memory, Outcome, Ref, Wire
 
 NEXT_DECISION = "next_decision"
 CARRY_OUT = "carry_out"
 EDIT_OBJECT = "edit_object"
+FORECAST_CHANGE = "forecast_change"
 
 
 class DecisionRequest(Wire):
-    """Ask for the next decision about `ref`; `rollout` is the revision that the asking child carries out."""
+    """Ask for the next decision about `ref`; `rollout` is the revision that the asking child carries out
+    since `started_at`."""
 
     ref: Ref
     memory: Memory = Field(default_factory=Memory)
     rollout: str | None = None
+    started_at: datetime | None = None
 
 
 class Answer(Decision):
@@ -68,17 +72,46 @@ class RolloutState(Wire):
     memory: Memory = Field(default_factory=Memory)
     started_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
+    steps: dict[str, int] = Field(default_factory=dict)
 
 
 class Edit(Wire):
-    """An edit of the object's spec that a person asked for through its workflow."""
+    """An edit of the object that a person asked for through its workflow.
+
+    `verb` is one of `planning.edits`; an empty one sets `spec.paused` to `paused`. `at` stamps a restart or a retry,
+    `revision` names the one to go back to, `roles` those to restart.
+    """
 
     ref: Ref
-    paused: bool
+    paused: bool = False
+    verb: str = ""
+    at: str = ""
+    revision: str = ""
+    roles: list[str] = Field(default_factory=list)
 
 
 class Edited(Wire):
-    """`message` says why nothing was edited; empty when the object says what was asked for."""
+    """`message` says why nothing was edited; empty when the object says what was asked for. `did` says what was done,
+    or that it was so already."""
 
     paused: bool
     message: str = ""
+    did: str = ""
+
+
+class ForecastRequest(Wire):
+    """Foretell what an undo (`verb`, to `to_revision`) or a restart would replace; no verb: what is left to do."""
+
+    ref: Ref
+    verb: str = ""
+    to_revision: int = 0
+    at: str = ""
+
+
+class Foretold(Wire):
+    """`revision` names the one that an undo means. `refused` says why the change cannot be made."""
+
+    forecast: Forecast | None = None
+    revision: str = ""
+    said: str = ""
+    refused: str = ""

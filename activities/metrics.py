@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+ROLLOUT_BUCKETS = (1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 5120.0, 10240.0)
 STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ADMISSION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 
@@ -30,6 +31,37 @@ class Metrics:
             "Time that one step took.",
             ["step"],
             buckets=STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self.decision_reasons = Counter(
+            "brixflow_decision_reasons_total",
+            "Decisions by what they were for: each step type in them once, close-RESULT, or view.",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
+        self.rollout_seconds = Histogram(
+            "brixflow_rollout_seconds",
+            "Time from the start of a rollout to its end.",
+            ["kind", "result"],
+            buckets=ROLLOUT_BUCKETS,
+            registry=self.registry,
+        )
+        self.blocked_seconds = Counter(
+            "brixflow_blocked_seconds_total",
+            "Time that objects spent blocked, by what blocked them.",
+            ["kind", "cause"],
+            registry=self.registry,
+        )
+        self.blocked = Gauge(
+            "brixflow_blocked_objects",
+            "Objects that are blocked at this moment.",
+            ["kind", "cause"],
+            registry=self.registry,
+        )
+        self.commands = Counter(
+            "brixflow_commands_total",
+            "Pause, resume, undo and restart sent to workflows, by outcome.",
+            ["kind", "verb", "outcome"],
             registry=self.registry,
         )
         self.plan_seconds = Histogram(

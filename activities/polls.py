@@ -53,12 +53,15 @@ class Polls:
             older.end()
         poll = Poll(ref.uid, scope, over=self.closed)
         self._open[key] = poll
-        self._cache.listen(ref.uid, poll.changed)
+        names = (ref.uid, f"{ref.namespace}/{ref.name}")
+        for name in names:
+            self._cache.listen(name, poll.changed)
         try:
             with self.tending(ref.uid):
                 yield poll
         finally:
-            self._cache.unlisten(ref.uid, poll.changed)
+            for name in names:
+                self._cache.unlisten(name, poll.changed)
             if self._open.get(key) is poll:
                 del self._open[key]
 

@@ -18,7 +18,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import child_steps, object_steps
+from activities import adoption, budget_steps, child_steps, group_steps, object_steps
 from activities.decisions import heartbeat_seconds
 from activities.errors import KubeAmbiguous, KubeError
 from activities.events import EventRecorder
@@ -28,7 +28,7 @@ from activities.messages import CARRY_OUT, CarryOut, Outcomes
 from activities.metrics import Metrics
 from activities.polls import Polls
 from activities.store import Cache
-from activities.wording import EVENT_REASONS, step_line
+from activities.wording import EVENT_REASONS, FAILURE_REASONS, step_line
 from activities.writes import StepContext
 from crds import labels
 from planning.backoff import step_key
@@ -47,17 +47,34 @@ HANDLERS: Mapping[str, Handler] = {
     "renumber-revision": object_steps.renumber_revision,
     "delete-revisions": object_steps.delete_revisions,
     "apply-service": object_steps.apply_service,
+    "apply-budget": budget_steps.apply_budget,
+    "delete-budgets": budget_steps.delete_budgets,
+    "adopt": adoption.adopt,
     "create-rolesets": child_steps.create_rolesets,
     "update-rolesets": child_steps.update_rolesets,
     "delete-rolesets": child_steps.delete_rolesets,
     "create-pods": child_steps.create_pods,
     "delete-pods": child_steps.delete_pods,
+    "create-podsets": group_steps.create_podsets,
+    "update-podsets": group_steps.update_podsets,
+    "delete-podsets": group_steps.delete_podsets,
+    "create-group-pods": group_steps.create_group_pods,
+    "delete-group-pods": group_steps.delete_group_pods,
+    "apply-pod-group": group_steps.apply_pod_group,
+    "delete-pod-groups": group_steps.delete_pod_groups,
 }
 STAGES: Mapping[str, str] = {
     "add-finalizer": "beside",
     "create-revision": "beside",
     "renumber-revision": "beside",
     "apply-service": "beside",
+    "apply-budget": "beside",
+    "apply-pod-group": "beside",
+    "delete-pod-groups": "beside",
+    "create-pods": "create",
+    "create-podsets": "create",
+    "delete-pods": "delete",
+    "delete-podsets": "delete",
 }
 """Steps of the same stage run together; every other step type is a stage of its own."""
 
@@ -143,9 +160,13 @@ class Steps:
             return
         if isinstance(outcome, Failed):
             reason, word = (labels.EVENT_ROLLOUT, "rollout") if order.rollout else (labels.EVENT_SCALING, "scaling")
+            reason = FAILURE_REASONS.get(order.ref.kind, reason)
             self._recorder.record(about, "Warning", reason, f"{word} error: {line}: {outcome.message}")
-        elif isinstance(outcome, Done) and outcome.written and (reason := EVENT_REASONS.get(step.type, "")):
-            self._recorder.record(about, "Normal", reason, line)
+        elif isinstance(outcome, Done) and outcome.written:
+            if reason := EVENT_REASONS.get(step.type, ""):
+                self._recorder.record(about, "Normal", reason, line)
+            for told in getattr(step, "tells", ()):
+                self._recorder.record(about, told.type, told.reason, told.message)
 
 
 async def _all(steps: Iterable[Awaitable[Outcome]]) -> list[Outcome]:

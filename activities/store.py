@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from activities.kube import version_number
+from crds import labels
 from planning.planner import Json, Resource
 from planning.wire import ObjectVersion
 
@@ -25,11 +26,22 @@ def controller_of(obj: Json) -> str:
     return ""
 
 
+def owner_key(obj: Json) -> str:
+    """The uid of the controller; without one `<namespace>/<name>` of the owner that the object was made for."""
+    if owner := controller_of(obj):
+        return owner
+    metadata = obj["metadata"]
+    carried = metadata.get("labels") or {}
+    made_for = carried.get(labels.STORM_SERVICE_NAME) or carried.get(labels.NAME) or metadata["name"]
+    return f"{metadata.get('namespace', '')}/{made_for}"
+
+
 class Store:
     """All objects of `resource` that the informer has seen.
 
-    `changed` is called with the uid of a changed object and of its controller, `added` with each object that is new.
+    `changed` is called with the uid of a changed object and with its `owner_key`, `added` with each object that is new.
     `seen` is the resourceVersion up to which everything is known; `relists` counts lists after the first.
+    `served` is false while the API server does not know an optional kind; `served_changed` is called when that changes.
     """
 
     def __init__(self, resource: Resource, changed: Callable[[str], None]) -> None:
@@ -37,6 +49,8 @@ class Store:
         self.added: Callable[[Json], None] | None = None
         self.seen = 0
         self.relists = -1
+        self.served = not resource.optional
+        self.served_changed: Callable[[], None] = lambda: None
         self.synced = asyncio.Event()
         self._changed = changed
         self._by_uid: dict[str, Json] = {}
@@ -54,6 +68,10 @@ class Store:
 
     def owned_by(self, uid: str) -> Sequence[Json]:
         return list(self._by_owner.get(uid, {}).values())
+
+    def ownerless(self, namespace: str, name: str) -> Sequence[Json]:
+        """Objects without a controller that were made for an owner of that name, or have the name."""
+        return self.owned_by(f"{namespace}/{name}")
 
     def objects(self) -> Sequence[Json]:
         return list(self._by_uid.values())
@@ -100,6 +118,19 @@ class Store:
         self.seen = max(self.seen, version)
         self.relists += 1
         self.synced.set()
+        self._serve(True)
+
+    def absent(self) -> None:
+        """The API server does not serve the kind: nothing of it exists, and there is nothing to wait for."""
+        for uid in list(self._by_uid):
+            self.remove(self._by_uid[uid])
+        self.synced.set()
+        self._serve(False)
+
+    def _serve(self, served: bool) -> None:
+        if served != self.served:
+            self.served = served
+            self.served_changed()
 
     def has_seen(self, written: ObjectVersion) -> bool:
         """True once this store knows `written`, a later version, or its deletion."""
@@ -115,16 +146,15 @@ class Store:
 
     def _index(self, obj: Json, known: Json | None) -> None:
         metadata = obj["metadata"]
-        if known is not None and controller_of(known) != controller_of(obj):
+        if known is not None and owner_key(known) != owner_key(obj):
             self._unindex_owner(known)
             self._notify(known)
         self._by_uid[metadata["uid"]] = obj
         self._by_name[(metadata.get("namespace", ""), metadata["name"])] = obj
-        if owner := controller_of(obj):
-            self._by_owner.setdefault(owner, {})[metadata["uid"]] = obj
+        self._by_owner.setdefault(owner_key(obj), {})[metadata["uid"]] = obj
 
     def _unindex_owner(self, obj: Json) -> None:
-        owner = controller_of(obj)
+        owner = owner_key(obj)
         children = self._by_owner.get(owner, {})
         children.pop(obj["metadata"]["uid"], None)
         if not children:
@@ -132,8 +162,7 @@ class Store:
 
     def _notify(self, obj: Json) -> None:
         self._changed(obj["metadata"]["uid"])
-        if owner := controller_of(obj):
-            self._changed(owner)
+        self._changed(owner_key(obj))
 
 
 class Cache:
@@ -142,6 +171,11 @@ class Cache:
     def __init__(self, resources: Iterable[Resource]) -> None:
         self.stores = {resource.key: Store(resource, self._wake) for resource in resources}
         self._listeners: dict[str, set[asyncio.Event]] = {}
+        for store in self.stores.values():
+            store.served_changed = self.wake_all
+
+    def ownerless(self, namespace: str, name: str, resources: Iterable[Resource]) -> dict[str, Sequence[Json]]:
+        return {resource.key: self.stores[resource.key].ownerless(namespace, name) for resource in resources}
 
     def listen(self, uid: str, event: asyncio.Event) -> None:
         """Set `event` whenever the object `uid` or one of its children changes."""
@@ -158,7 +192,9 @@ class Cache:
             self._wake(uid)
 
     def children(self, uid: str, resources: Iterable[Resource]) -> dict[str, Sequence[Json]]:
-        return {resource.key: self.stores[resource.key].owned_by(uid) for resource in resources}
+        """By resource key; a kind that the API server does not serve is left out."""
+        stores = [self.stores[resource.key] for resource in resources]
+        return {store.resource.key: store.owned_by(uid) for store in stores if store.served}
 
     async def wait_synced(self) -> None:
         for store in self.stores.values():

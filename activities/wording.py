@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crds import labels
-from planning.wire import Decision
+from planning.wire import Decision, Ref, RolloutResult, View
 
 SUMMARY_BYTES = 400
 """Temporal's limit is in bytes: a longer summary jams the workflow task."""
@@ -18,8 +18,15 @@ EVENT_REASONS: Mapping[str, str] = {
     "create-pods": labels.EVENT_PODS_CREATED,
     "delete-pods": labels.EVENT_PODS_DELETED,
     "apply-service": labels.EVENT_SERVICE_SYNCED,
+    "apply-budget": labels.EVENT_BUDGET_SYNCED,
+    "adopt": labels.EVENT_ADOPTED,
+    "create-podsets": labels.EVENT_PODSETS_CREATED,
+    "delete-podsets": labels.EVENT_PODSETS_DELETED,
+    "apply-pod-group": labels.EVENT_POD_GROUP_SYNCED,
 }
 """Reason of the Event that tells of a step's success."""
+FAILURE_REASONS: Mapping[str, str] = {"podset": labels.EVENT_RECONCILE_ERROR}
+"""By kind, reason of the Event that tells of a step's failure, where it is a fixed one."""
 STEP_EVENTS = frozenset(EVENT_REASONS.values())
 
 
@@ -42,6 +49,40 @@ def decision_line(decision: Decision) -> str:
     return cut_bytes("; ".join(step_line(step) for step in decision.steps) or decision.reason)
 
 
+def waiting_line(shown: View, rollout: str | None) -> str:
+    """What a poll waits for: the state in which it waits, and what blocks."""
+    if not shown.phase:
+        return cut_bytes(f"look at {rollout or 'the object'} for the first time")
+    at = f" at {rollout or shown.revision}" if rollout or shown.revision else ""
+    blocked = f", blocked: {shown.blocked}" if shown.blocked else ""
+    return cut_bytes(f"wait for a change: {shown.phase}{at}{blocked}")
+
+
+def ended_line(result: RolloutResult) -> str:
+    """How a rollout ended; one that did not complete names what blocked it last."""
+    blocked = f"; blocked by {result.blocked[-1]}" if result.blocked and result.result != "completed" else ""
+    return f"{result.result} {result.message}{blocked}".strip()
+
+
+def object_details(ref: Ref) -> str:
+    """The same for the object's own workflow."""
+    return (
+        "Looks after the object until it is gone. Updates: `pause`, `resume`, `undo`, `restart`, `plan`.\n\n"
+        f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`\n\n"
+        f"`brixflow rollout history {ref.kind}/{ref.name} -n {ref.namespace}`"
+    )
+
+
+def rollout_details(ref: Ref, revision: str) -> str:
+    """What a person can do about a rollout, shown beside it."""
+    target = f"{ref.kind}/{ref.name} -n {ref.namespace}"
+    return (
+        f"Rolls out `{revision}`. Updates: `pause`, `resume`, `undo`, `restart`, `plan`; "
+        f"cancel means pause.\n\n`brixflow rollout status {target} -w`\n\n"
+        f"`kubectl -n {ref.namespace} describe {ref.kind} {ref.name}`"
+    )
+
+
 def _action(step: Any) -> str:
     match step.type:
         case "create-rolesets":
@@ -56,8 +97,41 @@ def _action(step: Any) -> str:
             return f"delete {_pods(len(step.targets))} of {step.role}"
         case "delete-revisions":
             return f"delete {_count(step.targets, 'revision')}"
+        case "adopt":
+            return f"adopt {_count(step.targets, step.kind)}"
         case _:
-            return _other(step)
+            return _beside(step)
+
+
+def _beside(step: Any) -> str:
+    match step.type:
+        case "apply-budget":
+            return f"apply PodDisruptionBudget {step.name} (at least {step.min_available} stay)"
+        case "delete-budgets":
+            return f"delete {_count(step.targets, 'PodDisruptionBudget')}"
+        case _:
+            return _of_groups(step) or _other(step)
+
+
+def _of_groups(step: Any) -> str:
+    """Steps on PodSets, their pods and PodGroups; empty for all others."""
+    match step.type:
+        case "create-podsets":
+            return f"create {_count(step.slots, 'PodSet')} of {step.role}"
+        case "update-podsets":
+            return f"update {_count(step.targets, 'PodSet')} of {step.role}"
+        case "delete-podsets":
+            return f"delete {_count(step.targets, 'PodSet')} of {step.role}"
+        case "create-group-pods":
+            return f"create {_count(step.indexes, 'pod')} of the group"
+        case "delete-group-pods":
+            return f"delete {_count(step.targets, 'pod')} of the group"
+        case "apply-pod-group":
+            return f"apply the PodGroup of {step.scheduler}"
+        case "delete-pod-groups":
+            return f"delete {_count(step.targets, 'PodGroup')} of {step.scheduler}"
+        case _:
+            return ""
 
 
 def _other(step: Any) -> str:

@@ -47,12 +47,13 @@ class StepContext:
         return f"{self.run_id}-{self.number}"
 
     def wrote(self, obj: Json, resource: Resource) -> None:
-        self.written.append(object_version(obj, resource.kind))
+        self.written.append(object_version(obj, resource.alias or resource.kind))
         if store := self.cache.stores.get(resource.key):
             store.put_own(obj)
 
     def deleted(self, target: Target, resource: Resource) -> None:
-        self.written.append(ObjectVersion(kind=resource.kind, name=target.name, uid=target.uid, deleted=True))
+        kind = resource.alias or resource.kind
+        self.written.append(ObjectVersion(kind=kind, name=target.name, uid=target.uid, deleted=True))
 
 
 async def create(context: StepContext, resource: Resource, body: Json) -> Json:
@@ -106,9 +107,11 @@ def _adopted(context: StepContext, resource: Resource, live: Json, late: bool) -
 
 
 async def delete(context: StepContext, resource: Resource, target: Target) -> None:
-    """Delete exactly the target; one that is gone already is a success."""
+    """Delete exactly the target, in its version where it names one; one that is gone already is a success."""
     with suppress(KubeNotFound):
-        await context.client.delete(resource, context.ref.namespace, target.name, target.uid)
+        await context.client.delete(
+            resource, context.ref.namespace, target.name, target.uid, target.resource_version
+        )  # fmt: skip
     context.deleted(target, resource)
 
 

@@ -1,10 +1,10 @@
-"""Requests per second through Envoy alone and through Envoy with the gateway, in the same run, and their ratio.
+"""Requests per second through bare Envoy and through Envoy with the gateway, inside it and beside it, and their ratios.
 
-    python -m benchmarks.gateway [--rounds 3] [--seconds 8] [--body-kb 1]
+    python -m benchmarks.gateway [--rounds 5] [--seconds 4] [--body-kb 1 --body-kb 16]
 
-wrk with 32 connections asks eight nginx servers with a fixed answer. Both fronts render the shipped Envoy
-configuration; the one called "alone" lacks the ext_proc filter and spreads over a static cluster. Sides alternate
-within a round, so that a noisy machine hits both. Needs `wrk` and `nginx` (Debian packages `wrk` and `nginx-light`).
+wrk with 32 connections asks eight nginx servers with a fixed answer. All fronts render the shipped Envoy configuration;
+the one called "bare" lacks the gateway's filter and spreads over a static cluster. Sides alternate within a round, so
+that a noisy machine hits all of them. Needs `wrk` and `nginx` (Debian packages `wrk` and `nginx-light`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,15 @@ import yaml
 
 from benchmarks.figure import Figure, machine
 from csrc.binding import Pod, SegmentWriter, Settings
-from gateway.envoy import EnvoyValues, render
-from gateway.settings import GatewaySettings
+from gateway.envoy import EnvoyValues, environment_for, render
+from gateway.settings import GatewaySettings, Host
 
 ENGINES = 8
 CONNECTIONS = 32
 WARM_UP_SECONDS = 2
 MODEL = "bench"
-RATIO_TARGET = 0.10
+BARE = "bare"
+TARGETS = {(Host.MODULE, 1): 0.80, (Host.MODULE, 16): 0.85, (Host.GRPC, 1): 0.10}
 ENVOY = Path(sys.executable).parent / "envoy"
 ANSWER = json.dumps({
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL,
@@ -62,24 +63,45 @@ def missing_programs() -> list[str]:
     return [name for name, found in programs.items() if not found]
 
 
-def figures(rounds: int = 3, seconds: int = 8, body_kb: int = 1) -> list[Figure]:
-    """Medians over `rounds` of both fronts, and the ratio of their requests per second."""
+def figures(rounds: int = 5, seconds: int = 4, sizes_kb: Sequence[int] = (1, 16)) -> list[Figure]:
+    """Medians over `rounds` of each front and body size, and the ratio of their requests per second to bare Envoy."""
     if missing := missing_programs():
         raise SystemExit(f"missing: {', '.join(missing)} (apt-get install wrk nginx-light)")
-    runs: dict[str, list[Run]] = {"alone": [], "gateway": []}
     with tempfile.TemporaryDirectory(prefix="brixbench-") as folder, fronts(Path(folder)) as ports:
-        script = write_script(Path(folder), body_kb)
-        for port in ports.values():
-            ask(port, script, WARM_UP_SECONDS)
-        for _ in range(rounds):
-            for name, port in ports.items():
-                runs[name].append(ask(port, script, seconds))
-    target = f">= {RATIO_TARGET:.2f}" if body_kb == 1 else ""
-    return [
-        *medians(f"envoy alone, {body_kb} KB", runs["alone"]),
-        *medians(f"envoy with gateway, {body_kb} KB", runs["gateway"]),
-        Figure(f"gateway over envoy alone, {body_kb} KB", ratio(runs), "", target),
-    ]
+        measured = {size: measure(ports, write_script(Path(folder), size), rounds, seconds) for size in sizes_kb}
+    found = []
+    for size, runs in measured.items():
+        for front in runs:
+            print(line(front, size, runs))
+            found += medians(f"{front} {size} KB", runs[front])
+        found += [
+            Figure(f"{host} {size} KB: ratio to bare Envoy", ratio(host, runs), "", target(host, size)) for host in Host
+        ]
+    return found
+
+
+def measure(ports: Mapping[str, int], script: Path, rounds: int, seconds: int) -> dict[str, list[Run]]:
+    """All runs with one body, by front."""
+    runs: dict[str, list[Run]] = {name: [] for name in ports}
+    for port in ports.values():
+        ask(port, script, WARM_UP_SECONDS)
+    for _ in range(rounds):
+        for name, port in ports.items():
+            runs[name].append(ask(port, script, seconds))
+    return runs
+
+
+def line(front: str, size: int, runs: Mapping[str, list[Run]]) -> str:
+    """One front and body size in words."""
+    rate = statistics.median(run.requests_per_second for run in runs[front])
+    p99 = statistics.median(run.p99_ms for run in runs[front])
+    return f"{front} {size} KB: {rate:,.0f} requests/s, p99 {p99:.1f} ms, ratio {ratio(front, runs):.2f}"
+
+
+def target(host: Host, size: int) -> str:
+    """What was promised for this host and body size."""
+    promised = TARGETS.get((host, size))
+    return f">= {promised:.2f}" if promised else ""
 
 
 def medians(name: str, runs: list[Run]) -> list[Figure]:
@@ -92,41 +114,36 @@ def medians(name: str, runs: list[Run]) -> list[Figure]:
     ]
 
 
-def ratio(runs: dict[str, list[Run]]) -> float:
-    """Median over the rounds of gateway over alone: neighbours in time are compared."""
-    pairs = zip(runs["gateway"], runs["alone"], strict=True)
+def ratio(front: str, runs: Mapping[str, list[Run]]) -> float:
+    """Median over the rounds of this front over bare Envoy: neighbours in time are compared."""
+    pairs = zip(runs[front], runs[BARE], strict=True)
     return statistics.median(ours.requests_per_second / bare.requests_per_second for ours, bare in pairs)
 
 
 @contextlib.contextmanager
 def fronts(folder: Path) -> Iterator[dict[str, int]]:
-    """Both Envoys with everything behind them; the port of each."""
+    """All Envoys with everything behind them; the port of each."""
     engines = [free_port() for _ in range(ENGINES)]
-    settings = GatewaySettings.from_environment({"BRIXFLOW_SEGMENT_PATH": str(folder / "segment")})
-    environment = os.environ | {
-        "BRIXFLOW_SEGMENT_PATH": str(settings.segment_path),
+    given = {
+        "BRIXFLOW_SEGMENT_PATH": str(folder / "segment"),
+        "BRIXFLOW_GATEWAY_HOST": Host.GRPC,
         "BRIXFLOW_EXT_PROC_ADDRESS": f"127.0.0.1:{free_port()}",
     }
+    settings = GatewaySettings.from_environment(given)
+    values = {name: envoy_values(folder, settings, name) for name in (BARE, *Host)}
     with contextlib.ExitStack() as stack, SegmentWriter.open(settings.segment_path) as writer:
         writer.publish({MODEL: pods(engines)}, Settings(default_strategy="least-request"))
         run(stack, folder, "nginx", "nginx", "-c", str(write_nginx(folder, engines)))
         for index in range(settings.processes):
-            run(
-                stack,
-                folder,
-                f"ext_proc-{index}",
-                sys.executable,
-                "-m",
-                "gateway.ext_proc",
-                str(index),
-                env=environment,
-            )
-        with_gateway, alone = envoy_values(folder, settings, "gateway"), envoy_values(folder, settings, "alone")
-        run_envoy(stack, folder, "gateway", render(with_gateway))
-        run_envoy(stack, folder, "alone", without_gateway(render(alone), engines))
+            command = (sys.executable, "-m", "gateway.ext_proc", str(index))
+            run(stack, folder, f"ext_proc-{index}", *command, env=os.environ | given)
+        for name, one in values.items():
+            text = without_gateway(render(one), engines) if name == BARE else render(one)
+            run_envoy(stack, folder, name, text, environment_for(one))
         wait_for(lambda: all(Path(each.removeprefix("unix:")).exists() for each in settings.sockets))
-        wait_for(lambda: answers(alone.listen_port) and answers(with_gateway.listen_port))
-        yield {"alone": alone.listen_port, "gateway": with_gateway.listen_port}
+        ports = {name: one.listen_port for name, one in values.items()}
+        wait_for(lambda: all(answers(port) for port in ports.values()))
+        yield ports
 
 
 def pods(engines: list[int]) -> list[Pod]:
@@ -140,13 +157,14 @@ def pods(engines: list[int]) -> list[Pod]:
 def envoy_values(folder: Path, settings: GatewaySettings, name: str) -> EnvoyValues:
     """The shipped configuration on ports of its own."""
     return EnvoyValues(
-        listen_port=free_port(), admin_port=free_port(), ext_proc=settings.sockets, http="127.0.0.1:9",
+        host=Host.MODULE if name == BARE else Host(name), segment=settings.segment_path, ext_proc=settings.sockets,
+        listen_port=free_port(), admin_port=free_port(), http="127.0.0.1:9",
         access_log=folder / f"{name}-access.log", listen_address="127.0.0.1",
     )  # fmt: skip
 
 
 def without_gateway(text: str, engines: list[int]) -> str:
-    """The same Envoy without ext_proc: every request goes round-robin to the engines."""
+    """The same Envoy without the gateway: every request goes round-robin to the engines."""
     config: dict[str, Any] = yaml.safe_load(text)
     resources = config["static_resources"]
     manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
@@ -218,23 +236,12 @@ def milliseconds(out: str, percentile: str) -> float:
     return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
 
 
-def run_envoy(stack: contextlib.ExitStack, folder: Path, name: str, text: str) -> None:
+def run_envoy(stack: contextlib.ExitStack, folder: Path, name: str, text: str, environment: Mapping[str, str]) -> None:
     """Start an Envoy with one worker."""
     config = folder / f"envoy-{name}.yaml"
     config.write_text(text)
-    run(
-        stack,
-        folder,
-        f"envoy-{name}",
-        str(ENVOY),
-        "-c",
-        str(config),
-        "--disable-hot-restart",
-        "--concurrency",
-        "1",
-        "-l",
-        "warn",
-    )
+    command = (str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn")
+    run(stack, folder, f"envoy-{name}", *command, env=os.environ | environment)
 
 
 def run(stack: contextlib.ExitStack, folder: Path, name: str, *command: str, env: dict[str, str] | None = None) -> None:
@@ -272,11 +279,12 @@ def wait_for(check: Callable[[], object], seconds: float = 15) -> None:
 def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    for name, default in (("rounds", 3), ("seconds", 8), ("body-kb", 1)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--body-kb", type=int, action="append")
     asked = parser.parse_args()
     print(machine())
-    for figure in figures(asked.rounds, asked.seconds, asked.body_kb):
+    for figure in figures(asked.rounds, asked.seconds, asked.body_kb or (1, 16)):
         print(f"{figure.name:<42} {figure.value:>10.2f} {figure.unit:<4} {figure.target}")
     return 0
 

@@ -158,3 +158,4 @@ class RoleStatus(Schema):
     not_ready_replicas: Int32 | None = None
     updated_replicas: Int32 | None = None
     updated_ready_replicas: Int32 | None = None
+    blocked: str | None = None

@@ -19,10 +19,13 @@ class PodSetSpec(Schema):
 
 
 class PodSetStatus(Schema):
+    """`restarts` counts how often pods were replaced because they had failed."""
+
     observed_generation: Int64 | None = None
     ready_pods: Int32
     total_pods: Int32
     phase: str | None = None
+    restarts: Int32 | None = None
     conditions: list[Condition] | None = None
 
 

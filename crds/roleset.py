@@ -91,9 +91,12 @@ class SchedulingStrategy(Schema):
 
 
 class TopologyPolicy(Schema):
+    """`rollOnChange`: pods without the term that the policy asks for count as outdated."""
+
     scope: Literal["StormService", "RoleSet", "Role"]
     mode: Literal["Preferred", "Required"] = "Preferred"
     key: Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY_PATTERN)]
+    roll_on_change: bool | None = None
 
 
 class RoleUpdateStrategy(Schema):

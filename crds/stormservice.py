@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crds.fields import Condition, EmbeddedMetadata, Int32, Int64, IntOrString, LabelSelector, RoleStatus, Schema
+from crds.fields import (
+    Condition,
+    DateTime,
+    EmbeddedMetadata,
+    Int32,
+    Int64,
+    IntOrString,
+    LabelSelector,
+    RoleStatus,
+    Schema,
+)
 from crds.roleset import DisruptionTolerance, RoleSetSpec
 
 
@@ -31,10 +41,16 @@ class StormServiceSpec(Schema):
     revision_history_limit: Int32 | None = None
     paused: bool = False
     disruption_tolerance: DisruptionTolerance | None = None
+    progress_deadline_seconds: Annotated[Int32 | None, Field(ge=1)] = None
+    automatic_rollback: bool = False
 
 
 class StormServiceStatus(Schema):
-    """Counts are RoleSets. `completedRevision` is the last revision whose rollout ended."""
+    """Counts are RoleSets. `completedRevision` is the last revision whose rollout ended.
+
+    `failedRevision` made no progress within the deadline, whose clock is `progressedAt`; `retriedAt` is the value of
+    the annotation `orchestration.aibrix.ai/retry-at` that was taken notice of last.
+    """
 
     observed_generation: Int64 | None = None
     replicas: Int32 | None = None
@@ -46,6 +62,9 @@ class StormServiceStatus(Schema):
     current_revision: str | None = None
     update_revision: str | None = None
     completed_revision: str | None = None
+    failed_revision: str | None = None
+    progressed_at: DateTime | None = None
+    retried_at: str | None = None
     collision_count: Int32 | None = None
     scaling_target_selector: str | None = None
     conditions: list[Condition] | None = None

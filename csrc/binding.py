@@ -23,7 +23,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from csrc import _kernel
+from csrc.handles import Texts, check, string
 from csrc.records import (
+    GAUGES,
     Decision,
     End,
     KernelError,
@@ -36,7 +38,6 @@ from csrc.records import (
     Pod,
     PodTotals,
     Record,
-    Scan,
     SegmentForeign,
     SegmentMissing,
     Settings,
@@ -60,7 +61,6 @@ __all__ = [
     "Pod",
     "PodTotals",
     "Record",
-    "Scan",
     "SegmentForeign",
     "SegmentMissing",
     "SegmentReader",
@@ -70,7 +70,6 @@ __all__ = [
     "Totals",
     "Verdict",
     "WriterBusy",
-    "scan",
 ]
 
 _ffi: Any = _kernel.ffi
@@ -78,41 +77,6 @@ _lib: Any = _kernel.lib
 
 DEFAULT_FLOWS = 16384
 OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
-
-
-_REFUSALS: dict[int, type[KernelError]] = {
-    _lib.BRIX_MISSING: SegmentMissing,
-    _lib.BRIX_FOREIGN: SegmentForeign,
-    _lib.BRIX_BUSY: WriterBusy,
-    _lib.BRIX_FULL: LimitReached,
-    _lib.BRIX_BAD: MessageUnreadable,
-}
-
-
-def _check(status: int, doing: str) -> None:
-    if status == _lib.BRIX_OK:
-        return
-    if status == _lib.BRIX_SYSTEM:
-        raise OSError(_ffi.errno, f"{doing}: the system refused")
-    raise _REFUSALS.get(status, KernelError)(doing)
-
-
-class _Texts:
-    """brix_text values whose bytes live as long as this object."""
-
-    def __init__(self) -> None:
-        self._alive: list[Any] = []
-
-    def fill(self, target: Any, value: str | bytes) -> None:
-        raw = value.encode() if isinstance(value, str) else value
-        buffer = _ffi.from_buffer(raw)
-        self._alive.append(buffer)
-        target.at = buffer
-        target.length = len(raw)
-
-
-def _string(text: Any) -> str:
-    return str(_ffi.unpack(text.at, text.length).decode(errors="replace")) if text.length else ""
 
 
 def _labels_blob(labels: Mapping[str, str]) -> bytes:
@@ -125,6 +89,7 @@ class SegmentWriter:
     def __init__(self, handle: Any, origin: Origin) -> None:
         self._handle = handle
         self._published: tuple[Pod, ...] = ()
+        self._indexes: dict[str, int] = {}
         self.origin = origin
 
     @classmethod
@@ -137,7 +102,7 @@ class SegmentWriter:
         fields = (asked.models, asked.pods, asked.members, asked.text_bytes, asked.readers)
         handle, origin = _ffi.new("brix_writer **"), _ffi.new("brix_origin *")
         status = _lib.brix_writer_open(str(path).encode(), _ffi.new("brix_limits *", fields), handle, origin)
-        _check(status, f"open segment {path} for writing")
+        check(status, f"open segment {path} for writing")
         return cls(handle[0], Origin(origin[0]))
 
     def _live(self) -> Any:
@@ -150,7 +115,7 @@ class SegmentWriter:
 
         The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
         """
-        _check(_lib.brix_writer_begin(self._live()), "begin a topology")
+        check(_lib.brix_writer_begin(self._live()), "begin a topology")
         self._put_settings(settings or Settings())
         listed = {name: tuple(pods) for name, pods in models.items()}
         indexes: dict[str, int] = {}
@@ -159,18 +124,18 @@ class SegmentWriter:
             indexes[key] = self._put_pod(pod)
         for name, members in listed.items():
             self._put_model(name, [indexes[pod.key] for pod in members])
-        _check(_lib.brix_writer_publish(self._live()), "publish a topology")
-        self._published = tuple(pods.values())
+        check(_lib.brix_writer_publish(self._live()), "publish a topology")
+        self._published, self._indexes = tuple(pods.values()), indexes
 
     def _put_settings(self, settings: Settings) -> None:
-        texts, raw = _Texts(), _ffi.new("brix_settings *")
+        texts, raw = Texts(), _ffi.new("brix_settings *")
         texts.fill(raw.default_strategy, settings.default_strategy)
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
-        _check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
+        check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
 
     def _put_pod(self, pod: Pod) -> int:
-        texts, raw, index = _Texts(), _ffi.new("brix_pod *"), _ffi.new("uint32_t *")
+        texts, raw, index = Texts(), _ffi.new("brix_pod *"), _ffi.new("uint32_t *")
         texts.fill(raw.key, pod.key)
         texts.fill(raw.space, pod.namespace)
         texts.fill(raw.name, pod.name)
@@ -178,19 +143,19 @@ class SegmentWriter:
         texts.fill(raw.engine, pod.engine)
         texts.fill(raw.labels, _labels_blob(pod.labels))
         raw.ready = int(pod.ready)
-        _check(_lib.brix_writer_pod(self._live(), raw, index), f"pod {pod.namespace}/{pod.name}")
+        check(_lib.brix_writer_pod(self._live(), raw, index), f"pod {pod.namespace}/{pod.name}")
         return int(index[0])
 
     def _put_model(self, name: str, members: list[int]) -> None:
         raw = name.encode()
-        _check(_lib.brix_writer_model(self._live(), raw, len(raw)), f"model {name}")
+        check(_lib.brix_writer_model(self._live(), raw, len(raw)), f"model {name}")
         for member in members:
-            _check(_lib.brix_writer_member(self._live(), member), f"member of model {name}")
+            check(_lib.brix_writer_member(self._live(), member), f"member of model {name}")
 
     def sweep(self) -> Swept:
         """Free what dead readers and departed pods left; call it every 200 ms or so."""
         swept = _ffi.new("brix_swept *")
-        _check(_lib.brix_writer_sweep(self._live(), swept), "sweep")
+        check(_lib.brix_writer_sweep(self._live(), swept), "sweep")
         return Swept(swept.slots_freed, swept.slots_live, swept.places_freed, swept.places_held)
 
     def totals(self) -> Totals:
@@ -205,6 +170,7 @@ class SegmentWriter:
             unparsed=raw.unparsed,
             bytes=raw.bytes,
             decisions={name: int(raw.decisions[line]) for line, name in _STRATEGIES if raw.decisions[line]},
+            without_data={name: int(raw.without_data[line]) for line, name in _STRATEGIES if raw.without_data[line]},
             models=tuple(self._model_totals()),
             pods=tuple(self._pod_totals()),
         )
@@ -224,6 +190,44 @@ class SegmentWriter:
         for index, pod in enumerate(self._published):
             if _lib.brix_writer_pod_totals(self._live(), index, raw) == _lib.BRIX_OK:
                 yield PodTotals(pod.key, pod.namespace, pod.name, raw.running, raw.routed)
+
+    def running(self, key: str) -> int:
+        """Requests of this node on the pod of this key now; 0 when it is not published."""
+        raw, index = _ffi.new("brix_pod_totals *"), self._indexes.get(key)
+        if index is None or _lib.brix_writer_pod_totals(self._live(), index, raw) != _lib.BRIX_OK:
+            return 0
+        return int(raw.running)
+
+    def scrape(self, key: str, page: bytes, local: int, now: float, model: str = "", rank: int = -1) -> None:
+        """Make true what an engine's page says. `local` is what `running` said when the page was asked for, `now`
+        is CLOCK_MONOTONIC in seconds. A pod that is not published is left out.
+
+        Raises MessageUnreadable for a page that is no Prometheus text: then nothing changes.
+        """
+        index = self._indexes.get(key)
+        if index is None:
+            return
+        texts, raw = Texts(), _ffi.new("brix_scrape *")
+        texts.fill(raw.page, page)
+        texts.fill(raw.model, model)
+        raw.rank, raw.now, raw.local = rank, round(now * 1e9), local
+        check(_lib.brix_writer_scrape(self._live(), index, raw), f"metrics page of {key}")
+
+    def set_gauges(self, key: str, taken: float, gauges: Mapping[str, float]) -> None:
+        """Set the gauges of a pod as they are given; those that are not given are missing."""
+        values = [gauges.get(name, float("nan")) for name in GAUGES]
+        values[0] = taken
+        sample = _ffi.new("brix_sample *", (values,))
+        check(_lib.brix_writer_gauges(self._live(), self._indexes[key], sample), f"gauges of {key}")
+
+    def gauges(self, now: float) -> dict[str, dict[str, float]]:
+        """By key of the pod what is known of it at this time of CLOCK_MONOTONIC; missing gauges are left out."""
+        sample, found = _ffi.new("brix_sample *"), {}
+        for key, index in self._indexes.items():
+            check(_lib.brix_writer_sample(self._live(), index, round(now * 1e9), sample), f"gauges of {key}")
+            values = zip(GAUGES, sample.values, strict=True)
+            found[key] = {name: float(value) for name, value in values if value == value}
+        return found
 
     def close(self) -> None:
         """Release the lock; the segment stays and serves."""
@@ -249,7 +253,7 @@ def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
 
 def _all_strategies() -> Iterable[tuple[int, str]]:
     for line in range(_lib.BRIX_DECISIONS):
-        name = _string(_lib.brix_strategy_at(line))
+        name = string(_lib.brix_strategy_at(line))
         if name:
             yield line, name
 
@@ -272,7 +276,7 @@ class SegmentReader:
         Raises SegmentMissing before the first publish, SegmentForeign, LimitReached when no slot is free.
         """
         handle = _ffi.new("brix_reader **")
-        _check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
+        check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
         return cls(handle[0])
 
     @property
@@ -291,17 +295,30 @@ class SegmentReader:
         Raises LimitReached when as many requests run as the reader was opened for.
         """
         flow, raw = _ffi.new("brix_flow **"), trace_id.encode()
-        _check(_lib.brix_flow_begin(self._live(), raw, len(raw), flow), "begin a request")
+        check(_lib.brix_flow_begin(self._live(), raw, len(raw), flow), "begin a request")
         return Flow(self, flow[0])
 
-    def decide(self, model: str, strategy: str = "", filter_text: str = "", random: int = 0) -> Decision:
-        """Choose a pod and count on it, without HTTP."""
-        texts, request, decision = _Texts(), _ffi.new("brix_request *"), _ffi.new("brix_decision *")
+    def decide(
+        self,
+        model: str,
+        strategy: str = "",
+        filter_text: str = "",
+        random: int = 0,
+        *,
+        session_id: str = "",
+        session_key: str = "",
+        prompt_tokens: int = 0,
+        now: float = 0,
+    ) -> Decision:
+        """Choose a pod and count on it, without HTTP. `now` is CLOCK_MONOTONIC in seconds, 0 asks the clock."""
+        texts, request, decision = Texts(), _ffi.new("brix_request *"), _ffi.new("brix_decision *")
         texts.fill(request.model, model)
         texts.fill(request.strategy, strategy)
         texts.fill(request.filter, filter_text)
-        request.random = random
-        _check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")
+        texts.fill(request.session_id, session_id)
+        texts.fill(request.session_key, session_key)
+        request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
+        check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")
         pod = bytes(_ffi.unpack(decision.pod_name, decision.pod_name_length)).decode(errors="replace")
         address = bytes(_ffi.unpack(decision.address, decision.address_length)).decode(errors="replace")
         return Decision(Verdict(decision.verdict), pod, address, decision.candidates, decision)
@@ -357,7 +374,7 @@ class Flow:
         output = self._reader.take_output()
         try:
             status = _lib.brix_flow_message(handle, message, len(message), output, OUTPUT_BYTES, written)
-            _check(status, "ext_proc message")
+            check(status, "ext_proc message")
             return bytes(_ffi.buffer(output, written[0]))
         finally:
             self._reader.give_output(output)
@@ -376,11 +393,11 @@ class Flow:
         return Record(
             outcome=Outcome(raw.outcome),
             code=raw.code,
-            request_id=_string(raw.request_id),
-            model=_string(raw.model),
-            strategy=_string(raw.strategy),
-            pod=_string(raw.pod),
-            address=_string(raw.address),
+            request_id=string(raw.request_id),
+            model=string(raw.model),
+            strategy=string(raw.strategy),
+            pod=string(raw.pod),
+            address=string(raw.address),
             streaming=bool(raw.streaming),
             prompt_tokens=raw.prompt_tokens,
             completion_tokens=raw.completion_tokens,
@@ -391,33 +408,3 @@ class Flow:
         handle, self._handle = self._handle, None
         if handle is not None and self._reader.is_open:
             _lib.brix_flow_end(handle, int(end))
-
-
-FIELDS = (
-    "model", "stream", "messages", "prompt", "input", "query", "documents",
-    "max_tokens", "max_completion_tokens", "user", "stream_options", "include_usage",
-)  # fmt: skip
-KINDS = ("absent", "null", "false", "true", "number", "string", "array", "object")
-
-
-def scan(path: str, body: bytes, chunk: int = 0, capacity: int = 1 << 16) -> Scan:
-    """Scan a request body as if it came in chunks of `chunk` bytes (0: whole)."""
-    result, raw_path = _ffi.new("brix_scan_result *"), path.encode()
-    model, text = _ffi.new("char[]", capacity), _ffi.new("char[]", capacity)
-    status = _lib.brix_scan_body(
-        raw_path, len(raw_path), body, len(body), chunk, model, capacity, text, capacity, result
-    )
-    _check(status, f"scan a body for {path}")
-    kinds = {name: KINDS[result.kinds[line]] for line, name in enumerate(FIELDS) if result.kinds[line]}
-    elements = {
-        name: frozenset(KINDS[kind] for kind in range(1, len(KINDS)) if result.elements[line] >> kind & 1)
-        for line, name in enumerate(FIELDS)
-        if result.elements[line]
-    }
-    return Scan(
-        valid=bool(result.valid),
-        model=bytes(_ffi.unpack(model, result.model_length)).decode(errors="replace"),
-        text=bytes(_ffi.unpack(text, result.text_length)),
-        kinds=kinds,
-        elements=elements,
-    )

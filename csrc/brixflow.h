@@ -8,10 +8,11 @@
  *      publish ----.                             brix_flow_message     one per ext_proc message
  *      sweep       |                             brix_flow_end         exactly one finish
  *      totals <-.  |                                 |        |
+ *      scrape      |                                 |        |
  *               |  v                                 v        v
- *      .--------+---------------- segment ----------------------------.
- *      | header | places | retained | topology x4 | slot | slot | ...  |
- *      '---------------------------------------------------------------'
+ *      .--------+---------------- segment -------------------------------------.
+ *      | header | places | retained | topology x4 | slot | slot | ... | gauges  |
+ *      '------------------------------------------------------------------------'
  *
  * Rules that hold for every function:
  *  - the return value is a brix_status unless the text says otherwise;
@@ -111,6 +112,7 @@ typedef struct {
     uint64_t unparsed;  /* successful answers whose usage could not be read */
     uint64_t bytes;     /* size of the segment */
     uint64_t decisions[BRIX_DECISIONS]; /* pods chosen, by strategy */
+    uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took without data of any candidate */
 } brix_totals;
 
 typedef struct {
@@ -129,6 +131,48 @@ typedef struct {
     int64_t running;
     uint64_t routed;
 } brix_pod_totals;
+
+/* What an engine says of itself, per pod and port. A gauge that is missing is NaN. Times are seconds, usages
+   and shares go from 0 to 1, lengths are tokens a request. Averages are over the last seconds. */
+typedef enum {
+    BRIX_GAUGE_TAKEN = 0,      /* time of the sample: nanoseconds of CLOCK_MONOTONIC, an integer */
+    BRIX_GAUGE_OWNER = 1,      /* generation of the pod that it is about, an integer */
+    BRIX_GAUGE_LOCAL = 2,      /* requests that this node had on the pod then */
+    BRIX_GAUGE_REMOTE = 3,     /* requests on it that are of nobody here */
+    BRIX_GAUGE_RUNNING = 4,
+    BRIX_GAUGE_WAITING = 5,
+    BRIX_GAUGE_KV_CACHE = 6,
+    BRIX_GAUGE_GPU_CACHE = 7,
+    BRIX_GAUGE_CPU_CACHE = 8,
+    BRIX_GAUGE_UTILIZATION = 9,
+    BRIX_GAUGE_BUSY = 10,      /* share of the time in which the engine had work */
+    BRIX_GAUGE_PROMPT_RATE = 11, /* tokens a second */
+    BRIX_GAUGE_GENERATION_RATE = 12,
+    BRIX_GAUGE_PROMPT_LENGTH = 13,
+    BRIX_GAUGE_GENERATION_LENGTH = 14,
+    BRIX_GAUGE_QUEUE_TIME = 15,
+    BRIX_GAUGE_PREFILL_TIME = 16,
+    BRIX_GAUGE_DECODE_TIME = 17,
+    BRIX_GAUGE_FIRST_TOKEN_TIME = 18,
+    BRIX_GAUGE_TOKEN_TIME = 19, /* between two tokens */
+    BRIX_GAUGE_REQUEST_TIME = 20,
+    BRIX_GAUGES = 21,
+} brix_gauge;
+
+#define BRIX_GAUGES_LAID_OUT 32
+
+/* One scrape of a pod. */
+typedef struct {
+    brix_text page;      /* Prometheus text */
+    brix_text model;     /* series of other models are left out, where the page has some of this one */
+    int32_t rank;        /* the data-parallel engine that serves this port; -1: all of them */
+    uint64_t now;        /* CLOCK_MONOTONIC, nanoseconds */
+    uint64_t local;      /* requests of this node on the pod when the page was asked for */
+} brix_scrape;
+
+typedef struct {
+    double values[BRIX_GAUGES]; /* by gauge; TAKEN in seconds */
+} brix_sample;
 
 /* --- writer: the collector ------------------------------------------------------ */
 
@@ -156,6 +200,13 @@ void brix_writer_totals(brix_writer *writer, brix_totals *totals);
 brix_status brix_writer_model_totals(brix_writer *writer, uint32_t index, brix_model_totals *totals);
 /* index as given by brix_writer_pod for the published topology; BRIX_MISSING beyond it. */
 brix_status brix_writer_pod_totals(brix_writer *writer, uint32_t index, brix_pod_totals *totals);
+/* Read the page of a pod, derive its gauges from this and the scrapes before, and make them true. index as
+   above; BRIX_MISSING beyond it, BRIX_BAD for a page that is no Prometheus text: then nothing changes. */
+brix_status brix_writer_scrape(brix_writer *writer, uint32_t index, const brix_scrape *scrape);
+/* Set the gauges of a pod as they are given. */
+brix_status brix_writer_gauges(brix_writer *writer, uint32_t index, const brix_sample *sample);
+/* The gauges of a pod, all NaN when there are none or they are too old at `now`. */
+brix_status brix_writer_sample(brix_writer *writer, uint32_t index, uint64_t now, brix_sample *sample);
 /* Name of the strategy that decisions[index] counts; length 0 beyond the last. A list counts as its first item. */
 brix_text brix_strategy_at(uint32_t index);
 /* What the counter endings[index] means; outcome NONE beyond the last. */
@@ -225,7 +276,11 @@ typedef struct {
     brix_text model;
     brix_text strategy; /* what the request asks for; empty: the default decides */
     brix_text filter;
+    brix_text session_id;  /* header x-session-id */
+    brix_text session_key; /* header x-aibrix-session-key */
+    uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
     uint64_t random;
+    uint64_t now; /* CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked */
 } brix_request;
 
 #define BRIX_POD_NAME 256
@@ -243,6 +298,7 @@ typedef struct {
     uint16_t strategy_length;
     uint8_t counted; /* bit 0: model, bit 1: pod; what finish takes back */
     uint8_t view;    /* of the reader: where it was counted */
+    uint8_t sticky;  /* 1: the client is told its session */
     char pod_name[BRIX_POD_NAME];
     char address[BRIX_ADDRESS];
     char strategy[BRIX_STRATEGY];
@@ -266,6 +322,41 @@ typedef struct {
 brix_status brix_scan_body(const char *path, size_t path_length, const char *body, size_t length, size_t chunk,
                            char *model, size_t model_capacity, char *text, size_t text_capacity,
                            brix_scan_result *result);
+
+/* --- the metrics parser alone, for tests and the fuzzer ---------------------------- */
+
+typedef enum {
+    BRIX_METRIC_RUNNING = 0,
+    BRIX_METRIC_WAITING = 1,
+    BRIX_METRIC_KV_CACHE = 2,
+    BRIX_METRIC_GPU_CACHE = 3,
+    BRIX_METRIC_CPU_CACHE = 4,
+    BRIX_METRIC_UTILIZATION = 5,
+    BRIX_METRIC_GENERATION_RATE = 6,
+    BRIX_METRIC_PROMPT_TOKENS = 7,
+    BRIX_METRIC_GENERATION_TOKENS = 8,
+    BRIX_METRIC_FINISHED = 9,
+    BRIX_METRIC_QUEUE_TIME = 10, /* this and the following are histograms */
+    BRIX_METRIC_PREFILL_TIME = 11,
+    BRIX_METRIC_DECODE_TIME = 12,
+    BRIX_METRIC_PROMPT_LENGTH = 13,
+    BRIX_METRIC_GENERATION_LENGTH = 14,
+    BRIX_METRIC_FIRST_TOKEN_TIME = 15,
+    BRIX_METRIC_TOKEN_TIME = 16,
+    BRIX_METRIC_REQUEST_TIME = 17,
+    BRIX_METRICS = 18,
+} brix_metric;
+
+typedef struct {
+    double value[BRIX_METRICS]; /* of gauges and counters; the sum of a histogram; NaN: not on the page */
+    double count[BRIX_METRICS]; /* of histograms */
+} brix_reading;
+
+/* Only page, model and rank of the scrape are looked at. BRIX_BAD: no Prometheus text. */
+brix_status brix_metrics_read(const brix_scrape *scrape, brix_reading *reading);
+
+/* Names of the families that are read as this metric, best first; length 0 beyond the last. */
+brix_text brix_metric_alias(brix_metric metric, uint32_t index);
 /* cdef: end */
 
 #endif

@@ -1,12 +1,14 @@
 """Builds `csrc._kernel` with cffi's API mode, declarations taken from the public header.
 
 The header is the one source: what stands between its cdef marks is what Python sees.
-Run it directly for development, or through the cffi hook of setup.py.
+The same sources and flags make `libbrixflow.so`, which Envoy loads; it is replaced as a whole, never written while
+an Envoy has it open. Run this file directly for development, or through setup.py.
 """
 
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from cffi import FFI
@@ -14,6 +16,8 @@ from cffi import FFI
 ROOM = Path(__file__).resolve().parent
 ROOT = ROOM.parent
 COMPILE_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+MODULE_FLAGS = ["-fPIC", "-shared", "-flto", "-Wl,-z,relro,-z,now", "-Wl,-soname,libbrixflow.so"]
+MODULE_FILE = "libbrixflow.so"
 PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -32,8 +36,24 @@ def declarations() -> str:
 
 
 def sources() -> list[str]:
-    """Every C file of this room but the generated one, relative to the root of the checkout."""
-    return sorted(f"csrc/{path.name}" for path in ROOM.glob("*.c") if not path.name.startswith("_"))
+    """Every C file of the kernel, relative to the root of the checkout."""
+    return sorted(f"csrc/{path.name}" for path in ROOM.glob("*.c") if not path.name.startswith(("_", "module")))
+
+
+def module_sources() -> list[str]:
+    """What makes the kernel an Envoy module, relative to the root of the checkout."""
+    return sorted(f"csrc/{path.name}" for path in ROOM.glob("module*.c"))
+
+
+def build_module(folder: Path) -> Path:
+    """Compile the Envoy module into `folder`; it finds Envoy's callbacks in the process that loads it."""
+    made = folder / MODULE_FILE
+    given = [*sources(), *module_sources()]
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        fresh = Path(scratch) / MODULE_FILE
+        subprocess.run(["gcc", *COMPILE_FLAGS, *MODULE_FLAGS, "-Icsrc", *given, "-o", str(fresh)], cwd=ROOT, check=True)
+        fresh.replace(made)
+    return made
 
 
 def describe() -> FFI:

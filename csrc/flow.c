@@ -62,6 +62,24 @@ int brix_flow_is_complete(const brix_flow *flow)
     return flow->outcome != BRIX_OUTCOME_NONE;
 }
 
+brix_text brix_outcome_name(brix_outcome outcome)
+{
+    switch (outcome) {
+    case BRIX_OUTCOME_OK:
+        return BRIX_LITERAL("ok");
+    case BRIX_OUTCOME_REJECTED:
+        return BRIX_LITERAL("rejected");
+    case BRIX_OUTCOME_UPSTREAM_ERROR:
+        return BRIX_LITERAL("upstream_error");
+    case BRIX_OUTCOME_CLIENT_CANCELLED:
+        return BRIX_LITERAL("client_cancelled");
+    case BRIX_OUTCOME_SHUTDOWN:
+        return BRIX_LITERAL("shutdown");
+    default:
+        return BRIX_LITERAL("");
+    }
+}
+
 static void count_usage(brix_flow *flow, brix_model_cells *cells)
 {
     if (!flow->endpoint || !flow->endpoint->has_usage)

@@ -14,6 +14,7 @@
 #include "action.h"
 #include "endpoint.h"
 #include "reader.h"
+#include "session.h"
 #include "usage.h"
 
 #define BRIX_REQUEST_ID 36
@@ -35,10 +36,13 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
+    uint64_t text_bytes; /* of the prompt or the messages */
     uint32_t model_length;
     uint32_t error_length;
     uint16_t strategy_length;
     uint16_t filter_length;
+    uint16_t session_id_length;
+    uint16_t session_key_length;
     uint8_t request_id_length;
     uint8_t has_trace; /* the id came from the caller's span */
     uint8_t is_post;
@@ -49,6 +53,7 @@ struct brix_flow {
     uint8_t too_many;   /* more names to remove than an action holds */
     uint8_t strategy_cut;
     uint8_t filter_cut;
+    uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
     brix_decision decision;
@@ -56,6 +61,8 @@ struct brix_flow {
     brix_scan scan;
     char strategy[BRIX_STRATEGY];
     char filter[BRIX_FILTER_LIMIT];
+    char session_id[BRIX_SESSION_ID]; /* as it came; of the pod that served, once it answers */
+    char session_key[BRIX_SESSION_KEY];
     char model[BRIX_MODEL_LIMIT];
     char error[BRIX_ERROR_LIMIT];
 };
@@ -65,16 +72,19 @@ size_t brix_flow_bytes(void);
 /* Each header of the request, then headers_done once. end: no body follows. */
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action);
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
-/* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete: a body
-   that trailers follow never says end. */
+/* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete (a body that
+   trailers follow never says end), unless the host asked for whole bodies. */
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
-/* Trailers end a body that was no complete object: it is refused. */
+/* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_trailers(brix_flow *flow, brix_action *action);
+
+/* The word for an outcome in logs; empty while there is none. */
+brix_text brix_outcome_name(brix_outcome outcome);
 
 /* Close the books with this outcome; the first call counts, later ones change nothing. */
 void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code);

@@ -3,6 +3,7 @@
 #include "kernel.h"
 
 #define TRACE_ID 32
+#define BYTES_PER_TOKEN 4 /* an estimate */
 
 static brix_text request_id(const brix_flow *flow)
 {
@@ -28,6 +29,14 @@ static uint16_t keep(char *target, size_t capacity, brix_text value, uint8_t *cu
     return (uint16_t)brix_text_copy(target, capacity, value);
 }
 
+/* A text that is too long is as absent. */
+static uint16_t keep_whole(char *target, size_t capacity, brix_text value)
+{
+    uint8_t cut;
+    uint16_t length = keep(target, capacity, value, &cut);
+    return cut ? 0 : length;
+}
+
 /* What a client may not say: it is ours to the engine and to Envoy's routes. */
 static int is_reserved(brix_text name)
 {
@@ -51,6 +60,10 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->strategy_length = keep(flow->strategy, sizeof flow->strategy, value, &flow->strategy_cut);
     else if (brix_text_folds(name, BRIX_LITERAL("external-filter")))
         flow->filter_length = keep(flow->filter, sizeof flow->filter, value, &flow->filter_cut);
+    else if (brix_text_folds(name, BRIX_LITERAL("x-session-id")))
+        flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
+        flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
     else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
         note_traceparent(flow, value);
 }
@@ -140,6 +153,13 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
+/* The text itself is not kept. */
+static void count_text(void *context, const char *at, size_t length)
+{
+    brix_flow *flow = context;
+    flow->text_bytes = at ? flow->text_bytes + length : 0;
+}
+
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (flow->stage != FLOW_OPEN || brix_flow_is_complete(flow))
@@ -158,7 +178,7 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
     if (flow->endpoint)
-        brix_scan_begin(&flow->scan, BRIX_TEXT_NONE, flow->model, sizeof flow->model, NULL, NULL);
+        brix_scan_begin(&flow->scan, flow->endpoint->text, flow->model, sizeof flow->model, count_text, flow);
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }
@@ -235,6 +255,9 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
     brix_request request = {.model = model,
                             .strategy = {flow->strategy, flow->strategy_length},
                             .filter = {flow->filter, flow->filter_length},
+                            .session_id = {flow->session_id, flow->session_id_length},
+                            .session_key = {flow->session_key, flow->session_key_length},
+                            .prompt_tokens = (flow->text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
                             .random = brix_reader_random(flow->reader)};
     brix_held held = brix_hold(flow->view);
     brix_decide(flow->view, held.topology, &request, &flow->decision);
@@ -274,28 +297,37 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
     }
 }
 
-void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+/* The body is here as far as it will come. */
+static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
     brix_fault fault;
-    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
-        return;
-    if (flow->stage == FLOW_OPEN || !flow->endpoint)
-        return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
-    flow->body_length += chunk.length;
-    if (!end && !brix_scan_is_complete(&flow->scan))
-        return;
     flow->model_length = (uint32_t)flow->scan.model_length;
     if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
         flow->model_length = 0;
     flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
     if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
         return refuse_body(flow, 400, fault, scratch, action);
-    route(flow, end, scratch, action);
+    route(flow, is_whole, scratch, action);
+}
+
+void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
+{
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
+        return;
+    if (flow->stage == FLOW_OPEN || !flow->endpoint)
+        return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
+    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
+    flow->body_length += chunk.length;
+    if (end || (!flow->whole_bodies && brix_scan_is_complete(&flow->scan)))
+        conclude(flow, end, scratch, action);
 }
 
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    if (flow->stage == FLOW_HEADERS && flow->endpoint && !brix_flow_is_complete(flow))
+    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
+        return;
+    if (brix_scan_is_complete(&flow->scan))
+        conclude(flow, 0, scratch, action);
+    else
         refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
 }

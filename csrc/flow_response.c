@@ -41,6 +41,10 @@ static void set_contract(brix_flow *flow, brix_action *action)
         return;
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_pod(&flow->decision));
+    if (flow->decision.sticky) {
+        size_t length = brix_session_id(brix_decision_address(&flow->decision), flow->session_id);
+        brix_action_set(action, BRIX_LITERAL("x-session-id"), (brix_text){flow->session_id, length});
+    }
     if (!hides_address(flow))
         brix_action_set(action, BRIX_LITERAL("target-pod-ip"), brix_decision_address(&flow->decision));
 }

@@ -7,7 +7,9 @@
  *            retained x2     what dead readers counted; header.fold says which row is true
  *            topology x4     immutable once published; header.active says which is true
  *            slot x readers  one per gateway process
- *            (gauges per pod, prefix index, users: regions to come, offset 0 until then)
+ *   minor 1: gauges          one array over the pod places per gauge: what the engines said of themselves
+ *            more            counters that the slots of minor 0 had no room for: retained x2, slots
+ *            (prefix index, users: regions to come, offset 0 until then)
  *
  *   slot or retained row:
  *     [head | pin x64 | model cells: places + 1 | pod cells: places ]
@@ -28,7 +30,7 @@
 
 #define BRIX_MAGIC 0x31676573776c6678u
 #define BRIX_MAJOR 1u
-#define BRIX_MINOR 0u
+#define BRIX_MINOR 1u
 #define BRIX_TOPOLOGIES 4u
 #define BRIX_PINS 64u
 #define BRIX_REGIONS 16u
@@ -45,7 +47,8 @@ typedef enum {
     BRIX_REGION_RETAINED,
     BRIX_REGION_TOPOLOGY,
     BRIX_REGION_SLOTS,
-    BRIX_REGION_GAUGES, /* not laid out in minor 0 */
+    BRIX_REGION_GAUGES, /* since minor 1, as all that follow */
+    BRIX_REGION_MORE,
 } brix_region_id;
 
 typedef struct {
@@ -150,5 +153,10 @@ typedef struct {
     _Atomic uint64_t spare[4];
     brix_pin pins[BRIX_PINS];
 } brix_slot;
+
+typedef struct {
+    _Atomic uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took blindly, by strategy */
+    _Atomic uint64_t spare[40];
+} brix_more;
 
 #endif

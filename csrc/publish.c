@@ -169,7 +169,8 @@ static brix_status take_path(brix_writer *writer)
     writer->unpublished = 0;
     if (writer->old.file < 0)
         return BRIX_OK;
-    brix_fold(writer, &writer->old, brix_map_retained(&writer->old), -1);
+    const brix_map *old_map = &writer->old;
+    brix_fold(writer, old_map, brix_map_retained(old_map), brix_map_retained_more(old_map), -1);
     brix_header *old = brix_map_header(&writer->old);
     atomic_store_explicit(&old->state, BRIX_SEGMENT_SUPERSEDED, memory_order_release);
     return BRIX_OK;

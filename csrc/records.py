@@ -115,6 +115,29 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+GAUGES = (
+    "taken", "owner", "local", "remote", "running", "waiting", "kv_cache", "gpu_cache", "cpu_cache", "utilization",
+    "busy", "prompt_rate", "generation_rate", "prompt_length", "generation_length", "queue_time", "prefill_time",
+    "decode_time", "first_token_time", "token_time", "request_time",
+)  # fmt: skip
+"""Names of a pod's gauges in the order of the kernel."""
+
+METRICS = (
+    "running", "waiting", "kv_cache", "gpu_cache", "cpu_cache", "utilization", "generation_rate", "prompt_tokens",
+    "generation_tokens", "finished", "queue_time", "prefill_time", "decode_time", "prompt_length", "generation_length",
+    "first_token_time", "token_time", "request_time",
+)  # fmt: skip
+"""Names of what is read of an engine's page, in the order of the kernel; histograms from `queue_time` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One metric of a page: a value, or the sum and the count of a histogram."""
+
+    value: float
+    count: float
+
+
 @dataclass(frozen=True, slots=True)
 class Swept:
     """What a sweep found: slots of dead readers, places of departed pods."""
@@ -159,6 +182,7 @@ class Totals:
     unparsed: int
     bytes: int
     decisions: Mapping[str, int]
+    without_data: Mapping[str, int]
     models: tuple[ModelTotals, ...]
     pods: tuple[PodTotals, ...]
 

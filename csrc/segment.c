@@ -52,19 +52,23 @@ static uint64_t slot_stride(const brix_limits *limits)
                     PAGE);
 }
 
-/* Fill map->regions from the limits; returns the size of the whole. */
-static uint64_t lay_out(brix_map *map, const brix_limits *limits)
+/* Fill map->regions from the limits with what this minor version has; returns the size of the whole. */
+static uint64_t lay_out(brix_map *map, const brix_limits *limits, uint32_t minor)
 {
     uint64_t slot = slot_stride(limits), topology = lay_topology(map, limits), offset = PAGE;
+    uint64_t gauge = round_up((uint64_t)limits->pods * sizeof(uint64_t), 64);
     const brix_region wanted[] = {
         [BRIX_REGION_POD_PLACES] = {0, sizeof(brix_place), limits->pods},
         [BRIX_REGION_MODEL_PLACES] = {0, sizeof(brix_place), limits->models + 1},
         [BRIX_REGION_RETAINED] = {0, slot, 2},
         [BRIX_REGION_TOPOLOGY] = {0, topology, BRIX_TOPOLOGIES},
         [BRIX_REGION_SLOTS] = {0, slot, limits->readers},
+        [BRIX_REGION_GAUGES] = {0, gauge, BRIX_GAUGES_LAID_OUT},
+        [BRIX_REGION_MORE] = {0, sizeof(brix_more), limits->readers + 2},
     };
+    size_t known = minor == 0 ? BRIX_REGION_GAUGES : sizeof wanted / sizeof wanted[0];
     memset(map->regions, 0, sizeof map->regions);
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+    for (size_t i = 0; i < known; i++) {
         map->regions[i] = wanted[i];
         map->regions[i].offset = offset;
         offset = round_up(offset + wanted[i].stride * wanted[i].count, PAGE);
@@ -107,7 +111,7 @@ brix_status brix_map_create(const char *path, const brix_limits *limits, brix_ma
 {
     if (!brix_limits_sane(limits))
         return BRIX_BAD;
-    lay_out(map, limits);
+    lay_out(map, limits, BRIX_MINOR);
     map->file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, BRIX_FILE_MODE);
     if (map->file < 0)
         return BRIX_SYSTEM;
@@ -125,8 +129,8 @@ brix_status brix_map_create(const char *path, const brix_limits *limits, brix_ma
     return BRIX_OK;
 }
 
-/* The limits of the file when it is one that this code can read. */
-static brix_status read_limits(int file, uint64_t *bytes, brix_limits *limits)
+/* The facts of the file when it is one that this code can read. */
+static brix_status read_facts(int file, uint64_t *bytes, brix_limits *limits, uint32_t *minor)
 {
     brix_header header;
     struct stat facts;
@@ -140,18 +144,20 @@ static brix_status read_limits(int file, uint64_t *bytes, brix_limits *limits)
         return BRIX_FOREIGN;
     *bytes = header.bytes;
     *limits = header.limits;
+    *minor = header.minor;
     return BRIX_OK;
 }
 
-/* A segment of this major lies as its limits say; later minors may only be longer. */
+/* A segment of this major lies as its limits and its minor say; later minors may only be longer. */
 static brix_status adopt_layout(brix_map *map)
 {
     uint64_t bytes = 0;
+    uint32_t minor = 0;
     brix_limits limits;
-    brix_status status = read_limits(map->file, &bytes, &limits);
+    brix_status status = read_facts(map->file, &bytes, &limits, &minor);
     if (status != BRIX_OK)
         return status;
-    if (lay_out(map, &limits) > bytes)
+    if (lay_out(map, &limits, minor) > bytes)
         return BRIX_FOREIGN;
     map->bytes = bytes;
     return map_file(map);

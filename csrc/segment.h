@@ -58,11 +58,29 @@ static inline brix_slot *brix_map_slot(const brix_map *map, uint32_t index)
     return brix_map_row(map, BRIX_REGION_SLOTS, index);
 }
 
+/* 1 when the file is of a minor version that has this region. */
+static inline int brix_map_has(const brix_map *map, brix_region_id region)
+{
+    return map->regions[region].count > 0;
+}
+
+/* What a slot counts beyond minor 0: index 0 and 1 are the retained rows, then the slots. */
+static inline brix_more *brix_map_more(const brix_map *map, uint32_t index)
+{
+    return brix_map_has(map, BRIX_REGION_MORE) ? brix_map_row(map, BRIX_REGION_MORE, index) : NULL;
+}
+
 /* The row of what dead readers counted that is true now. */
 static inline brix_slot *brix_map_retained(const brix_map *map)
 {
     uint64_t fold = atomic_load_explicit(&brix_map_header(map)->fold, memory_order_acquire);
     return brix_map_row(map, BRIX_REGION_RETAINED, (uint32_t)(fold & 1));
+}
+
+static inline brix_more *brix_map_retained_more(const brix_map *map)
+{
+    uint64_t fold = atomic_load_explicit(&brix_map_header(map)->fold, memory_order_acquire);
+    return brix_map_more(map, (uint32_t)(fold & 1));
 }
 
 static inline brix_model_cells *brix_slot_model(brix_slot *slot, uint32_t place)

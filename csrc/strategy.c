@@ -1,35 +1,45 @@
 #include "strategy.h"
 
+#define LOAD BRIX_NEEDS_LOAD
+#define GAUGES (BRIX_NEEDS_LOAD | BRIX_NEEDS_GAUGES)
+#define SESSION BRIX_NEEDS_SESSION
+
 typedef struct {
     brix_text name;
     int runs;
-    int scores;
+    int scores; /* can stand in a list */
+    unsigned needs;
 } entry;
 
 static const entry TABLE[BRIX_STRATEGIES] = {
-    [BRIX_RANDOM] = {{"random", 6}, 1, 0},
-    [BRIX_LEAST_REQUEST] = {{"least-request", 13}, 1, 1},
-    [BRIX_LEAST_BUSY_TIME] = {{"least-busy-time", 15}, 0, 1},
-    [BRIX_LEAST_GPU_CACHE] = {{"least-gpu-cache", 15}, 0, 1},
-    [BRIX_LEAST_KV_CACHE] = {{"least-kv-cache", 14}, 0, 1},
-    [BRIX_LEAST_UTILIZATION] = {{"least-utilization", 17}, 0, 1},
-    [BRIX_THROUGHPUT] = {{"throughput", 10}, 0, 1},
-    [BRIX_LEAST_LATENCY] = {{"least-latency", 13}, 0, 1},
-    [BRIX_SESSION_AFFINITY] = {{"session-affinity", 16}, 0, 1},
-    [BRIX_POWER_OF_TWO] = {{"power-of-two", 12}, 0, 0},
-    [BRIX_VTC_BASIC] = {{"vtc-basic", 9}, 0, 1},
-    [BRIX_PREFIX_CACHE] = {{"prefix-cache", 12}, 0, 1},
-    [BRIX_PREFIX_CACHE_PREBLE] = {{"prefix-cache-preble", 19}, 0, 1},
-    [BRIX_PD] = {{"pd", 2}, 0, 0},
-    [BRIX_SLO] = {{"slo", 3}, 0, 0},
-    [BRIX_SLO_PACK_LOAD] = {{"slo-pack-load", 13}, 0, 0},
-    [BRIX_SLO_LEAST_LOAD] = {{"slo-least-load", 14}, 0, 0},
-    [BRIX_SLO_LEAST_LOAD_PULLING] = {{"slo-least-load-pulling", 22}, 0, 0},
+    [BRIX_RANDOM] = {{"random", 6}, 1, 0, 0},
+    [BRIX_LEAST_REQUEST] = {{"least-request", 13}, 1, 1, LOAD},
+    [BRIX_LEAST_BUSY_TIME] = {{"least-busy-time", 15}, 1, 1, GAUGES},
+    [BRIX_LEAST_GPU_CACHE] = {{"least-gpu-cache", 15}, 1, 1, GAUGES},
+    [BRIX_LEAST_KV_CACHE] = {{"least-kv-cache", 14}, 1, 1, GAUGES},
+    [BRIX_LEAST_UTILIZATION] = {{"least-utilization", 17}, 1, 1, GAUGES},
+    [BRIX_THROUGHPUT] = {{"throughput", 10}, 1, 1, GAUGES},
+    [BRIX_LEAST_LATENCY] = {{"least-latency", 13}, 1, 1, GAUGES | BRIX_NEEDS_LENGTHS},
+    [BRIX_SESSION_AFFINITY] = {{"session-affinity", 16}, 1, 1, SESSION},
+    [BRIX_POWER_OF_TWO] = {{"power-of-two", 12}, 1, 0, LOAD},
+    [BRIX_VTC_BASIC] = {{"vtc-basic", 9}, 0, 1, 0},
+    [BRIX_PREFIX_CACHE] = {{"prefix-cache", 12}, 0, 1, 0},
+    [BRIX_PREFIX_CACHE_PREBLE] = {{"prefix-cache-preble", 19}, 0, 1, 0},
+    [BRIX_PD] = {{"pd", 2}, 0, 0, 0},
+    [BRIX_SLO] = {{"slo", 3}, 0, 0, 0},
+    [BRIX_SLO_PACK_LOAD] = {{"slo-pack-load", 13}, 0, 0, 0},
+    [BRIX_SLO_LEAST_LOAD] = {{"slo-least-load", 14}, 0, 0, 0},
+    [BRIX_SLO_LEAST_LOAD_PULLING] = {{"slo-least-load-pulling", 22}, 0, 0, 0},
 };
 
 brix_text brix_strategy_at(uint32_t index)
 {
     return index < BRIX_STRATEGIES ? TABLE[index].name : BRIX_NOTHING;
+}
+
+unsigned brix_strategy_needs(brix_strategy strategy)
+{
+    return TABLE[strategy].needs;
 }
 
 static int find_strategy(brix_text name)

@@ -48,6 +48,14 @@ typedef struct {
     brix_plan_item item[BRIX_PLAN_ITEMS];
 } brix_plan;
 
+/* What a strategy looks at, as a mask. */
+#define BRIX_NEEDS_LOAD 1u
+#define BRIX_NEEDS_GAUGES 2u
+#define BRIX_NEEDS_LENGTHS 4u /* mean lengths over the candidates */
+#define BRIX_NEEDS_SESSION 8u
+
+unsigned brix_strategy_needs(brix_strategy strategy);
+
 /* 1 when text is a list of strategies that this kernel runs. One whose data or machinery is not there is
    not registered, and so as unknown as any other name. */
 int brix_plan_parse(brix_text text, brix_plan *plan);

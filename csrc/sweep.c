@@ -51,6 +51,12 @@ static int64_t place_here(brix_writer *writer, const brix_map *from, brix_region
     return fresh;
 }
 
+static void add_more(brix_more *to, brix_more *from)
+{
+    for (uint32_t i = 0; from && i < BRIX_DECISIONS; i++)
+        brix_add(&to->without_data[i], brix_read(&from->without_data[i]));
+}
+
 static void add_rows(brix_writer *writer, const brix_map *from, brix_slot *row, brix_slot *target)
 {
     for (uint32_t place = 0; place <= from->limits.models; place++) {
@@ -66,8 +72,17 @@ static void add_rows(brix_writer *writer, const brix_map *from, brix_slot *row, 
     }
 }
 
-static void clear_slot(const brix_map *map, brix_slot *slot)
+static void clear_more(const brix_map *map, uint32_t slot)
 {
+    brix_more *more = brix_map_more(map, slot + 2);
+    for (size_t i = 0; more && i < sizeof *more / sizeof(uint64_t); i++)
+        atomic_store_explicit((_Atomic uint64_t *)(void *)more + i, 0, memory_order_relaxed);
+}
+
+static void clear_slot(const brix_map *map, uint32_t index)
+{
+    brix_slot *slot = brix_map_slot(map, index);
+    clear_more(map, index);
     size_t words = map->regions[BRIX_REGION_SLOTS].stride / sizeof(uint64_t);
     size_t first = offsetof(brix_slot, requests) / sizeof(uint64_t);
     for (size_t i = first; i < words; i++)
@@ -76,14 +91,16 @@ static void clear_slot(const brix_map *map, brix_slot *slot)
 
 /* One store makes the new retained row true and names the slot it contains, so a writer killed
    anywhere counts a slot once: its successor sees which slot still has to be cleared. */
-void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, int64_t slot)
+void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, brix_more *more, int64_t slot)
 {
     const brix_map *map = &writer->map;
     brix_header *header = brix_map_header(map);
     uint32_t truth = (uint32_t)(atomic_load_explicit(&header->fold, memory_order_relaxed) & 1), next = 1 - truth;
     brix_slot *target = brix_map_row(map, BRIX_REGION_RETAINED, next);
     memcpy(target, brix_map_row(map, BRIX_REGION_RETAINED, truth), map->regions[BRIX_REGION_RETAINED].stride);
+    memcpy(brix_map_more(map, next), brix_map_more(map, truth), sizeof(brix_more));
     add_head(target, row);
+    add_more(brix_map_more(map, next), more);
     add_rows(writer, from, row, target);
     atomic_store_explicit(&header->fold, (uint64_t)(slot + 1) << 32 | next, memory_order_release);
     brix_fold_recover(map);
@@ -96,7 +113,7 @@ void brix_fold_recover(const brix_map *map)
     uint64_t slot = fold >> 32;
     if (slot == 0 || slot > map->limits.readers)
         return;
-    clear_slot(map, brix_map_slot(map, (uint32_t)slot - 1));
+    clear_slot(map, (uint32_t)slot - 1);
     atomic_store_explicit(&header->fold, fold & 1, memory_order_release);
 }
 
@@ -107,8 +124,8 @@ static int sweep_slot(brix_writer *writer, const brix_map *map, uint32_t index)
     uint64_t byte = map->regions[BRIX_REGION_SLOTS].offset + map->regions[BRIX_REGION_SLOTS].stride * index;
     if (brix_lock(map->file, byte) != BRIX_OK)
         return 0;
-    brix_fold(writer, map, slot, map == &writer->map ? (int64_t)index : -1);
-    clear_slot(map, slot);
+    brix_fold(writer, map, slot, brix_map_more(map, index + 2), map == &writer->map ? (int64_t)index : -1);
+    clear_slot(map, index);
     atomic_store_explicit(&slot->state, BRIX_SLOT_FREE, memory_order_release);
     brix_unlock(map->file, byte);
     return 1;

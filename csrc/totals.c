@@ -16,6 +16,12 @@ static int is_leaving(const brix_writer *writer)
     return writer->old.file >= 0 && !writer->unpublished;
 }
 
+static void add_more(brix_more *more, brix_totals *totals)
+{
+    for (uint32_t line = 0; more && line < BRIX_DECISIONS; line++)
+        totals->without_data[line] += brix_read(&more->without_data[line]);
+}
+
 static void add_head(const brix_map *map, int slots_only, brix_totals *totals)
 {
     for (uint32_t i = 0; i <= map->limits.readers - (uint32_t)slots_only; i++) {
@@ -27,6 +33,7 @@ static void add_head(const brix_map *map, int slots_only, brix_totals *totals)
         totals->unparsed += brix_read(&row->unparsed);
         for (uint32_t line = 0; line < BRIX_DECISIONS; line++)
             totals->decisions[line] += brix_read(&row->decisions[line]);
+        add_more(i == map->limits.readers ? brix_map_retained_more(map) : brix_map_more(map, i + 2), totals);
         if (i == map->limits.readers)
             continue;
         totals->in_flight += (int64_t)(brix_read(&row->requests) - brix_read(&row->ended));

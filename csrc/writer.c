@@ -47,7 +47,8 @@ static brix_status find_segment(brix_writer *writer, const brix_limits *limits, 
     brix_status status = brix_map_open(writer->path, &writer->map);
     if (status == BRIX_SYSTEM)
         return status;
-    if (status == BRIX_OK && same_limits(&writer->map.limits, limits) && is_live(&writer->map)) {
+    if (status == BRIX_OK && same_limits(&writer->map.limits, limits) && is_live(&writer->map) &&
+        brix_map_header(&writer->map)->minor >= BRIX_MINOR) {
         brix_fold_recover(&writer->map);
         *origin = BRIX_ADOPTED;
         return BRIX_OK;
@@ -86,6 +87,8 @@ static brix_status set_up(brix_writer *writer, const brix_limits *limits, brix_o
         status = make_index(&writer->models, writer->map.regions[BRIX_REGION_MODEL_PLACES].count);
     if (status == BRIX_OK)
         brix_index_load(writer);
+    if (status == BRIX_OK && !(writer->probes = brix_probes_make(writer->map.limits.pods)))
+        status = BRIX_SYSTEM;
     return status;
 }
 
@@ -125,6 +128,7 @@ void brix_writer_close(brix_writer *writer)
     brix_map_close(&writer->old);
     free_index(&writer->pods);
     free_index(&writer->models);
+    free(writer->probes);
     if (writer->lock >= 0)
         close(writer->lock);
     free(writer->path);

@@ -6,11 +6,12 @@
  *   |   building -> topology 0 (unreachable)   |
  *   '-- places: used | departed | free         '-- its counters are folded into map
  *
- * pods and models are tables from key to place, in the writer's own memory.
+ * pods and models are tables from key to place, in the writer's own memory, as is the history of scrapes.
  */
 #ifndef BRIX_WRITER_H
 #define BRIX_WRITER_H
 
+#include "probe.h"
 #include "segment.h"
 
 typedef struct {
@@ -32,6 +33,7 @@ struct brix_writer {
     uint32_t building_index;
     brix_index pods;
     brix_index models;
+    brix_probe *probes; /* by pod place: what earlier scrapes said */
 };
 
 /* A stable place for this key, a new generation when it is a new one. FULL when none is free. */
@@ -42,9 +44,9 @@ void brix_index_load(brix_writer *writer);
 /* Place of a key in a map, or -1. */
 int64_t brix_place_find(const brix_map *map, brix_region_id region, const uint8_t key[BRIX_KEY]);
 
-/* Add what a row of `from` counted to the retained row of the writer's segment. slot: the row's number
-   when it lies in that segment, -1 otherwise. */
-void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, int64_t slot);
+/* Add what a row of `from` counted, and more of it when that is not NULL, to the retained row of the writer's
+   segment. slot: the row's number when it lies in that segment, -1 otherwise. */
+void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, brix_more *more, int64_t slot);
 /* End a fold that a killed writer left half done. */
 void brix_fold_recover(const brix_map *map);
 /* 1 when a reader may be looking at this topology. */

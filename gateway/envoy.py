@@ -1,27 +1,36 @@
 """The one Envoy configuration: a template and the values that differ between installations.
 
-Each `${name}` of the template stands for one whole JSON value, which is also YAML, so no value can break out of its
-place. The local system, the tests and the benchmark all render this template; what a cluster needs instead is derived
-from the same text.
+Each `${name}` of a template stands for one whole JSON value, which is also YAML, so no value can break out of its
+place. What differs between the two hosts, the filter and its cluster, stands in a template of its own. The local
+system, the tests and the benchmark all render these templates; what a cluster needs instead is derived from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import orjson
+import yaml
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "deploy" / "envoy" / "bootstrap.yaml"
+from csrc import module
+from gateway.settings import GatewaySettings, Host
+
+FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "envoy"
+TEMPLATE = FOLDER / "bootstrap.yaml"
+HOST_TEMPLATES = {host: FOLDER / f"host-{host}.yaml" for host in Host}
 
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
 """Largest request body that is buffered; above it the client gets 413. The gateway's message limit follows it."""
 
 ENGINE_IDLE_TIMEOUT = timedelta(seconds=4)
 """How long an idle connection to an engine is kept: below uvicorn's keep-alive of 5 s, which most engines run with."""
+
+WIDTH = 120
 
 IDLE_TIMEOUT = timedelta(seconds=600)
 """How long a stream may be silent in both directions."""
@@ -34,15 +43,19 @@ MESSAGE_TIMEOUT = timedelta(seconds=60)
 class EnvoyValues:
     """What one Envoy needs to know.
 
-    `ext_proc` lists one address per gateway process, `http` is the collector's HTTP address; an address is `host:port`
-    (IP only) or `unix:/path`. `access_log` is a file, or `/dev/null`.
+    `host` says where requests are decided. The module maps `segment`; for gRPC `ext_proc` lists one address per gateway
+    process. `http` is the collector's HTTP address; an address is `host:port` (IP only) or `unix:/path`. `access_log`
+    is a file, or `/dev/null`.
     """
 
     listen_port: int
     admin_port: int
-    ext_proc: Sequence[str]
     http: str
     access_log: Path
+    host: Host = Host.MODULE
+    segment: Path = GatewaySettings.segment_path
+    max_requests: int = GatewaySettings.max_requests
+    ext_proc: Sequence[str] = ()
     listen_address: str = "0.0.0.0"  # noqa: S104 - it is the public endpoint
     body_limit_bytes: int = BODY_LIMIT_BYTES
     max_connections: int = 20_000
@@ -51,9 +64,22 @@ class EnvoyValues:
     message_timeout: timedelta = MESSAGE_TIMEOUT
 
 
+def environment_for(values: EnvoyValues) -> dict[str, str]:
+    """What Envoy's process needs in its environment to start with the rendered configuration."""
+    return {module.SEARCH_PATH: str(module.FOLDER)} if values.host == Host.MODULE else {}
+
+
 def render(values: EnvoyValues) -> str:
     """The bootstrap configuration for these values, as YAML."""
-    named: dict[str, object] = {
+    named = _named(values)
+    host = _fill(HOST_TEMPLATES[values.host], named)
+    bootstrap = _fill(TEMPLATE, named | {"gateway_filter": host["filter"]})
+    bootstrap["static_resources"]["clusters"] += host["clusters"]
+    return yaml.safe_dump(bootstrap, sort_keys=False, width=WIDTH)
+
+
+def _named(values: EnvoyValues) -> dict[str, object]:
+    return {
         "listen_address": values.listen_address,
         "listen_port": values.listen_port,
         "admin_port": values.admin_port,
@@ -65,10 +91,16 @@ def render(values: EnvoyValues) -> str:
         "message_timeout": _seconds(values.message_timeout),
         "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
         "http_endpoints": [_endpoint(values.http)],
+        "module_configuration": f"{values.max_requests} {values.segment}",
     }
-    return Template(TEMPLATE.read_text()).substitute(
+
+
+def _fill(template: Path, named: Mapping[str, object]) -> dict[str, Any]:
+    text = Template(template.read_text()).substitute(
         {name: orjson.dumps(value).decode() for name, value in named.items()}
     )
+    filled: dict[str, Any] = yaml.safe_load(text)
+    return filled
 
 
 def _seconds(duration: timedelta) -> str:

@@ -72,11 +72,11 @@ class Child:
 
 
 def children_of(settings: GatewaySettings) -> tuple[Child, list[Child]]:
-    """The collector, and the ext_proc processes."""
+    """The collector, and the ext_proc processes: one for each address."""
     collector = Child("collector", (sys.executable, "-m", "gateway.collector"))
     readers = [
         Child(f"ext_proc-{index}", (sys.executable, "-m", "gateway.ext_proc", str(index)))
-        for index in range(settings.processes)
+        for index in range(len(settings.sockets))
     ]
     return collector, readers
 

@@ -6,14 +6,15 @@
 | BRIXFLOW_SEGMENT_PATH | /dev/shm/brixflow/segment | the shared segment; sockets stand beside it |
 | BRIXFLOW_EXT_PROC_ADDRESS | 127.0.0.1:50052 | gRPC address that all ext_proc processes share (SO_REUSEPORT) |
 | BRIXFLOW_GATEWAY_HTTP_ADDRESS | 127.0.0.1:18082 | `/healthz`, `/metrics`, `/v1/models` |
-| BRIXFLOW_GATEWAY_PROCESSES | 2 | ext_proc processes |
+| BRIXFLOW_GATEWAY_HOST | module | where requests are decided: `module` (inside Envoy) or `grpc` (ext_proc processes) |
+| BRIXFLOW_GATEWAY_PROCESSES | 2 | ext_proc processes; there are none with host `module` |
 | ROUTING_ALGORITHM | none | default strategy; AIBRIX_ROUTING_ALGORITHM is an alias with `_` for `-`; empty means none |
 | AIBRIX_AUTH_BEARER_TOKEN | none | API key that clients must send |
 | BRIXFLOW_HIDE_POD_ADDRESS | false | leave `target-pod-ip` out of answers |
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
-| BRIXFLOW_MAX_REQUESTS | 16384 | requests in flight in one ext_proc process |
+| BRIXFLOW_MAX_REQUESTS | 16384 | requests in flight in one ext_proc process, or in Envoy |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
 
@@ -24,9 +25,19 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 MIB = 1024 * 1024
+
+
+class Host(StrEnum):
+    """Where the kernel decides."""
+
+    MODULE = "module"
+    GRPC = "grpc"
+
+
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
 
@@ -38,6 +49,7 @@ class GatewaySettings:
     segment_path: Path = Path("/dev/shm/brixflow/segment")  # noqa: S108 - a folder of ours on tmpfs, made with mode 0750
     ext_proc_address: str = "127.0.0.1:50052"
     http_address: str = "127.0.0.1:18082"
+    host: Host = Host.MODULE
     processes: int = 2
     default_strategy: str = ""
     api_key: str = ""
@@ -51,13 +63,17 @@ class GatewaySettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> GatewaySettings:
-        """Settings as the variables say; numbers that do not parse or are not positive mean the default."""
+        """Settings as the variables say; numbers that do not parse or are not positive mean the default.
+
+        Raises ValueError for a host that is none.
+        """
         given = os.environ if environment is None else environment
         return cls(
             kubeconfig=given.get("KUBECONFIG", ""),
             segment_path=Path(given.get("BRIXFLOW_SEGMENT_PATH") or cls.segment_path),
             ext_proc_address=given.get("BRIXFLOW_EXT_PROC_ADDRESS") or cls.ext_proc_address,
             http_address=given.get("BRIXFLOW_GATEWAY_HTTP_ADDRESS") or cls.http_address,
+            host=_host(given),
             processes=_positive(given, "BRIXFLOW_GATEWAY_PROCESSES", cls.processes),
             default_strategy=_strategy(given),
             api_key=given.get("AIBRIX_AUTH_BEARER_TOKEN", "").strip(),
@@ -72,7 +88,9 @@ class GatewaySettings:
 
     @property
     def sockets(self) -> tuple[str, ...]:
-        """One gRPC address per ext_proc process, for Envoy's cluster: `unix:/path`."""
+        """One gRPC address per ext_proc process, for Envoy's cluster: `unix:/path`. None when Envoy decides itself."""
+        if self.host == Host.MODULE:
+            return ()
         return tuple(f"unix:{self.segment_path.parent}/ext_proc-{index}.sock" for index in range(self.processes))
 
 
@@ -80,6 +98,14 @@ def host_and_port(address: str) -> tuple[str, int]:
     """`host:port`, `[v6]:port` or `:port` (all addresses) as a pair."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _host(given: Mapping[str, str]) -> Host:
+    named = given.get("BRIXFLOW_GATEWAY_HOST", "").strip() or Host.MODULE
+    try:
+        return Host(named)
+    except ValueError:
+        raise ValueError(f"BRIXFLOW_GATEWAY_HOST is {named!r}: it must be module or grpc") from None
 
 
 def _strategy(given: Mapping[str, str]) -> str:

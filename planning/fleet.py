@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -33,7 +33,10 @@ DEFAULT_GRACE: Final = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One RoleSet. `settled`: ready, and every role wholly at the RoleSet's revision."""
+    """One RoleSet. `settled`: ready, and every role wholly at the RoleSet's revision.
+
+    `alike`: outdated, and yet of the same pods as the target, so that rewriting it costs no pod.
+    """
 
     name: str
     uid: str = ""
@@ -41,6 +44,7 @@ class Replica:
     ready: bool = False
     settled: bool = False
     leaving: bool = False
+    alike: bool = False
     index: int | None = None
     source: Json = field(default_factory=dict, compare=False, repr=False)
 
@@ -53,7 +57,8 @@ class Replica:
 class Fleet:
     """All RoleSets that count, oldest first, between revision `current` and revision `update`.
 
-    `shown_current` and `shown_updated` are the counts of the last published status.
+    `shown_current` and `shown_updated` are the counts of the last published status. `stalled`: the update revision has
+    failed, so that only repair and scaling go on.
     """
 
     members: Sequence[Replica]
@@ -62,6 +67,7 @@ class Fleet:
     budget: Budget
     in_place: bool = False
     paused: bool = False
+    stalled: bool = False
     fault: str = ""
     shown_current: int = 0
     shown_updated: int = 0
@@ -143,18 +149,22 @@ def fleet_budget(storm: Json) -> tuple[Budget, str]:
     return Budget(desired, surge, min(unavailable, desired)), ""
 
 
-def observe(storm: Json, rolesets: Iterable[Json], current: str, update: str, now: datetime) -> Fleet:
-    """The fleet as of `now`; RoleSets that overstay their deletion are left out."""
+def observe(
+    storm: Json, rolesets: Iterable[Json], current: str, update: str, now: datetime,
+    *, alike: Collection[str] = (), stalled: bool = False,
+) -> Fleet:  # fmt: skip
+    """The fleet as of `now`; RoleSets that overstay their deletion are left out. `alike`: names of those that are."""
     budget, fault = fleet_budget(storm)
     counted = [found for found in in_order(rolesets) if not _overstays(found, now)]
     shown = status_of(storm)
     return Fleet(
-        members=[replica_of(found) for found in counted],
+        members=[replace(replica_of(found), alike=name_of(found) in alike) for found in counted],
         current=current,
         update=update,
         budget=budget,
         in_place=is_in_place(storm),
         paused=bool(spec_of(storm).get("paused")),
+        stalled=stalled,
         fault=fault,
         shown_current=int(shown.get("currentReplicas") or 0),
         shown_updated=int(shown.get("updatedReplicas") or 0),

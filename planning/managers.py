@@ -34,9 +34,10 @@ def plan_roles(strategy: str, roles: Sequence[Role], held: frozenset[str] = froz
 
 
 def _without_held(role: Role, moves: Moves, held: frozenset[str]) -> Moves:
-    if f"create-pods/{role.name}" in held:
+    kind = "podsets" if role.grouped else "pods"
+    if f"create-{kind}/{role.name}" in held:
         moves = replace(moves, count=0, slots=())
-    if f"delete-pods/{role.name}" in held:
+    if f"delete-{kind}/{role.name}" in held:
         moves = replace(moves, deletes=())
     return moves
 

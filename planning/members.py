@@ -73,7 +73,7 @@ class Moves:
 class Role:
     """One role with its budget and pods, oldest first.
 
-    `fault` says what is wrong with its spec; `grouped` roles have PodSets instead of pods: no task of these rules.
+    `fault` says what is wrong with its spec; members of `grouped` roles are PodSets, each in its slot.
     """
 
     name: str
@@ -153,9 +153,6 @@ def observe(role: Json, pods: Iterable[Json], roleset: str, now: datetime) -> Ro
     """The role with its pods as of `now`."""
     wanted, wanted_hash = names.role_digest(role), names.role_hash(role)
     budget, fault = role_budget(role)
-    size = int(role.get("podGroupSize") or 1)
-    if size > 1:
-        fault = f"role {role['name']}: podGroupSize {size} needs PodSets, which this operator does not serve"
     return Role(
         name=role["name"],
         budget=budget,
@@ -165,7 +162,7 @@ def observe(role: Json, pods: Iterable[Json], roleset: str, now: datetime) -> Ro
         template_hash=wanted_hash,
         fault=fault,
         roleset=roleset,
-        grouped=size > 1,
+        grouped=names.group_size(role) > 1,
     )
 
 

@@ -69,13 +69,20 @@ def suffix(parent_uid: str, run_id: str, decision_number: int, index: int) -> st
 
 
 def role_digest(role: Json) -> str:
-    """Identity of a role's pods: its pod template and nothing else."""
-    return digest(without_defaults(role.get("template") or {}))
+    """Identity of a role's pods: its pod template, and for groups of several pods their number."""
+    template = without_defaults(role.get("template") or {})
+    size = group_size(role)
+    return digest({"template": template, "podGroupSize": size} if size > 1 else template)
 
 
 def role_hash(role: Json) -> str:
     """Value of the label `role-template-hash`."""
     return short_hash(role_digest(role))
+
+
+def group_size(role: Json) -> int:
+    """How many pods one replica of the role has; more than one means that it is a PodSet."""
+    return int(role.get("podGroupSize") or 1)
 
 
 def template_digest(template: Json) -> str:
@@ -110,3 +117,11 @@ def stateless_pod_name(roleset: str, role: str, end: str) -> str:
 
 def stateful_pod_name(roleset: str, role: str, template_hash: str, slot: int) -> str:
     return shorten(f"{roleset}-{role}-{template_hash}-{slot}", keep_prefix=False, generate=False)
+
+
+def podset_name(roleset: str, role: str, template_hash: str, slot: int) -> str:
+    return stateful_pod_name(roleset, role, template_hash, slot)
+
+
+def group_pod_name(podset: str, index: int) -> str:
+    return shorten(f"{podset}-{index}", keep_prefix=False, generate=False)

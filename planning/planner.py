@@ -17,16 +17,22 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind as the API server serves it. `kind` is CamelCase; `key` is the lower-case name used in refs and caches."""
+    """A kind as the API server serves it. `kind` is CamelCase; `key` is the lower-case name used in refs and caches.
+
+    `alias` is the key where several groups have a kind of that name. `optional`: its definition may be missing, and may
+    come and go while the operator runs.
+    """
 
     group: str
     version: str
     plural: str
     kind: str
+    alias: str = ""
+    optional: bool = False
 
     @property
     def key(self) -> str:
-        return self.kind.lower()
+        return self.alias or self.kind.lower()
 
     @property
     def api_version(self) -> str:
@@ -38,14 +44,16 @@ class World:
     """What the cache saw at one moment.
 
     `object` is None only when the object is confirmed gone. `children` holds, by resource key, the objects whose
-    controller is this object (by uid), and for resources in `Planner.watches` those that match its labels.
-    Objects are the API server's JSON; nobody may change them. `now` is timezone aware.
+    controller is this object (by uid); an optional resource that the API server does not serve has no entry.
+    Objects are the API server's JSON; nobody may change them. `now` is timezone aware. `ownerless` holds, by resource
+    key, the objects of the namespace that no controller has: for planners with `adopts`.
     """
 
     ref: Ref
     object: Json | None
     children: Mapping[str, Sequence[Json]]
     now: datetime
+    ownerless: Mapping[str, Sequence[Json]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,18 @@ Rendering is pure and complete: an activity needs nothing but the live owner, a 
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final
 
 from crds import labels
-from planning import names
+from planning import names, topology
+from planning.gang import gang_marks
 from planning.objects import annotations_of, labels_of, name_of, spec_of, uid_of
-from planning.placement import gang_marks, with_topology
 from planning.wire import CreateRevision
 
 Json = dict[str, Any]
-_BUILT_IN = (
+ROLE_VARIABLES: Final = (
     labels.ENV_STORM_SERVICE_NAME, labels.ENV_ROLESET_NAME, labels.ENV_ROLESET_INDEX, labels.ENV_ROLE_NAME,
     labels.ENV_ROLE_TEMPLATE_HASH, labels.ENV_ROLE_REPLICA_INDEX,
 )  # fmt: skip
@@ -161,9 +162,7 @@ def _roleset_spec(template: Json, replicas: dict[str, int]) -> Json:
 
 def render_pod(roleset: Json, role_name: str, *, name: str, slot: int | None) -> Json:
     """A pod of the role; `slot` is its place in a stateful role. Raises RenderError for an unknown role."""
-    role = next((role for role in spec_of(roleset).get("roles") or () if role["name"] == role_name), None)
-    if role is None:
-        raise RenderError(f"RoleSet {name_of(roleset)} has no role {role_name}")
+    role = role_named(roleset, role_name)
     template: Json = deepcopy(role.get("template") or {})
     carried = template.get("metadata") or {}
     gang_labels, gang_annotations = gang_marks(roleset)
@@ -180,25 +179,36 @@ def render_pod(roleset: Json, role_name: str, *, name: str, slot: int | None) ->
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
+def role_named(roleset: Json, name: str) -> Json:
+    """The role's spec. Raises RenderError for an unknown one."""
+    role: Json | None = next((role for role in spec_of(roleset).get("roles") or () if role["name"] == name), None)
+    if role is None:
+        raise RenderError(f"RoleSet {name_of(roleset)} has no role {name}")
+    return role
+
+
 def _pod_labels(roleset: Json, role: Json, slot: int | None) -> dict[str, str]:
     owner = labels_of(roleset)
     found = {
         labels.ROLESET_NAME: name_of(roleset),
         labels.ROLE_NAME: role["name"],
-        labels.ROLE_TEMPLATE_HASH: names.role_hash(role),
+        labels.ROLE_TEMPLATE_HASH: topology.role_hash(roleset, role),
         labels.STORM_SERVICE_NAME: owner.get(labels.STORM_SERVICE_NAME, ""),
     }
     found |= {key: owner[key] for key in (labels.NAME, labels.PREVIOUS_OWNER) if key in owner}
     if slot is not None:
         found[labels.ROLE_REPLICA_INDEX] = str(slot)
+    return found | role_revision_labels(roleset, role["name"])
+
+
+def role_revision_labels(roleset: Json, role: str) -> dict[str, str]:
+    """Which revision brought the role's template, where the RoleSet says so."""
     noted = annotations_of(roleset)
-    for label, annotation in (
-        (labels.ROLE_REVISION, labels.role_revision_annotation(role["name"])),
-        (labels.ROLE_REVISION_NAME, labels.role_revision_name_annotation(role["name"])),
-    ):
-        if annotation in noted:
-            found[label] = noted[annotation]
-    return found
+    wanted = {
+        labels.ROLE_REVISION: labels.role_revision_annotation(role),
+        labels.ROLE_REVISION_NAME: labels.role_revision_name_annotation(role),
+    }
+    return {label: noted[annotation] for label, annotation in wanted.items() if annotation in noted}
 
 
 def _pod_annotations(roleset: Json, role: Json, slot: int | None) -> dict[str, str]:
@@ -217,20 +227,24 @@ def _pod_spec(spec: Json, roleset: Json, role: Json, name: str, slot: int | None
     spec["subdomain"] = storm
     if slot is not None:
         spec["hostname"] = name
-    injected = _environment(roleset, role, slot)
-    for container in spec.get("containers") or ():
-        own = [entry for entry in container.get("env") or () if entry.get("name") not in _BUILT_IN]
-        container["env"] = injected + own
-    return with_topology(spec, roleset, role["name"])
+    inject(spec.get("containers"), role_environment(roleset, role, slot), ROLE_VARIABLES)
+    return topology.with_topology(spec, roleset, role["name"])
 
 
-def _environment(roleset: Json, role: Json, slot: int | None) -> list[Json]:
+def inject(containers: Iterable[Json] | None, injected: Sequence[Json], reserved: Container[str]) -> None:
+    """Put `injected` before each container's own variables; those with a reserved name are dropped."""
+    for container in containers or ():
+        own = [entry for entry in container.get("env") or () if entry.get("name") not in reserved]
+        container["env"] = [*injected, *own]
+
+
+def role_environment(roleset: Json, role: Json, slot: int | None) -> list[Json]:
     values = {
         labels.ENV_STORM_SERVICE_NAME: labels_of(roleset).get(labels.STORM_SERVICE_NAME, ""),
         labels.ENV_ROLESET_NAME: name_of(roleset),
         labels.ENV_ROLESET_INDEX: annotations_of(roleset).get(labels.ROLESET_INDEX, ""),
         labels.ENV_ROLE_NAME: role["name"],
-        labels.ENV_ROLE_TEMPLATE_HASH: names.role_hash(role),
+        labels.ENV_ROLE_TEMPLATE_HASH: topology.role_hash(roleset, role),
     }
     if slot is not None:
         values[labels.ENV_ROLE_REPLICA_INDEX] = str(slot)
@@ -262,6 +276,8 @@ def render_revision(storm: Json, step: CreateRevision) -> Json:
     """The ControllerRevision that keeps the StormService's template, replicas included."""
     template = spec_of(storm).get("template") or {}
     notes = {labels.TEMPLATE_DIGEST: step.digest}
+    if cause := annotations_of(storm).get(labels.CHANGE_CAUSE):
+        notes[labels.CHANGE_CAUSE] = cause
     for role, noted in step.role_revisions.items():
         notes[labels.role_revision_annotation(role)] = str(noted.number)
         notes[labels.role_revision_name_annotation(role)] = noted.name

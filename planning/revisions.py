@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planning import names
@@ -25,6 +25,11 @@ class Revisions:
     number: int
     collision_count: int
     step: CreateRevision | RenumberRevision | None = None
+
+    def aimed_at(self, revision: str, stored: Iterable[Json]) -> Revisions:
+        """The same with a stored revision as the target: a rollback that the template knows nothing of."""
+        number = next(number_of(found) for found in stored if name_of(found) == revision)
+        return replace(self, update=revision, number=number)
 
     @property
     def exists(self) -> bool:

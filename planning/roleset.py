@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import roleset_status
+from planning import gang, groups, roleset_status, topology
 from planning.backoff import earliest, held_back, waiting
+from planning.groups import PODSET
 from planning.limits import Allowance
 from planning.managers import RoleMoves, plan_roles
-from planning.members import Moves, Role, leaves_by, member_of, observe
+from planning.members import Member, Moves, Role, leaves_by, member_of, observe
 from planning.objects import (
     generation_of,
     has_finalizer,
@@ -21,6 +22,7 @@ from planning.objects import (
     labels_of,
     name_of,
     spec_of,
+    status_of,
     uid_of,
 )
 from planning.planner import Plan, Resource, World
@@ -30,8 +32,10 @@ from planning.wire import (
     AddFinalizer,
     CloseObject,
     CreatePods,
+    CreatePodSets,
     Decision,
     DeletePods,
+    DeletePodSets,
     Memory,
     Ref,
     ReleaseFinalizer,
@@ -57,7 +61,7 @@ class RoleSetPlanner:
 
     @property
     def owns(self) -> Sequence[Resource]:
-        return (POD,)
+        return (POD, PODSET, *gang.POD_GROUPS)
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
         if world.object is None or uid_of(world.object) != world.ref.uid:
@@ -78,17 +82,24 @@ def gone(world: World) -> Plan:
 
 
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
-    pods = world.children.get(POD.key, ())
-    if pods:
+    pods, podsets = world.children.get(POD.key, ()), world.children.get(PODSET.key, ())
+    steps: list[Step]
+    if pods or podsets:
         allowance = Allowance()
         staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
-        steps: list[Step] = [
-            _delete_step(role, allowance.targets(member_of(pod, "", "", world.now) for pod in group))
-            for role, group in sorted(_by_role(staying).items())
+        steps = [
+            *groups.deletion_steps(podsets, allowance),
+            *(
+                _delete_step(role, allowance.targets(member_of(pod, "", "", world.now) for pod in group))
+                for role, group in sorted(_by_role(staying).items())
+            ),
         ]
-        reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
+        here = [found for found in (*pods, *podsets) if not is_deleting(found)]
+        leaving = len(pods) + len(podsets) - len(here)
+        reason = f"delete {counted(len(here), 'pod' if pods else 'PodSet')}, {leaving} already leaving"
     elif has_finalizer(roleset, labels.ROLESET_FINALIZER):
-        steps, reason = [ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)], "no pod is left: release the finalizer"
+        steps = [*gang.removal(world), ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)]
+        reason = "no pod is left: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
     view = View(
@@ -143,21 +154,38 @@ class _Pass:
         self.now = world.now
         self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
         self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
-        name = name_of(roleset)
-        self.roles = [observe(role, self.pods.get(role["name"], ()), name, self.now) for role in self.specs]
+        self.podsets = groups.by_role(world.children.get(PODSET.key, ()))
+        self.podset_uids = {uid_of(podset) for podset in world.children.get(PODSET.key, ())}
+        self.roles = [self._observe(role) for role in self.specs]
+
+    def _observe(self, spec: Json) -> Role:
+        """The role with its pods and its PodSets."""
+        pods, podsets = self.pods.get(spec["name"], ()), self.podsets.get(spec["name"], ())
+        role = observe(spec, pods, name_of(self.roleset), self.now)
+        role = groups.with_groups(role, spec, self.roleset, podsets, self.now)
+        return topology.with_policy(role, self.roleset, spec, [*pods, *podsets])
 
     def plan(self) -> Plan:
         held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
         strategy = spec_of(self.roleset).get("updateStrategy") or ""
-        found = plan_roles(strategy, [role for role in self.roles if not role.grouped], held)
-        wanted = [*self._finalizer(), *self._steps(found)]
+        found = plan_roles(strategy, self.roles, held)
+        ganged = gang.plan_gang(self.world, self.roleset, self.memory)
+        placed = topology.pending_condition(self.roleset, topology.pending(self.roleset, self.pods, self.podsets))
+        wanted = [*self._finalizer(), *ganged.steps, *self._steps(found)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
-        health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory)
+        health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory, self.podsets)
         wake_at = self._next_limit()
         view = self._view(found, health, wake_at)
-        status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now)
-        reason = self._reason(steps)
-        return conclude(self.world, self.roleset, self.memory, steps, reason, view, status=status, wake_at=wake_at)
+        said = [condition for condition in (ganged.condition, placed) if condition is not None]
+        status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now, said)
+        before = status_of(self.roleset).get("conditions") or ()
+        events = [
+            *gang.missing_event(before, ganged.condition), *topology.pending_event(self.roleset, before, placed)
+        ]  # fmt: skip
+        return conclude(
+            self.world, self.roleset, self.memory, steps, self._reason(steps), view,
+            status=status, wake_at=wake_at, events=events,
+        )  # fmt: skip
 
     def _finalizer(self) -> list[Step]:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
@@ -170,32 +198,57 @@ class _Pass:
         creates = [
             self._create(role, found.moves[role.name], allowance) for role in self.roles if role.name in found.moves
         ]
-        deletes: list[Step] = [
-            _delete_step(name, allowance.targets(moves.deletes)) for name, moves in found.moves.items() if moves.deletes
+        deletes = [
+            step
+            for name, moves in found.moves.items()
+            for step in self._deletes(name, allowance.targets(moves.deletes))
         ]
-        return [*(step for step in creates if step is not None), *deletes, *self._strangers(allowance)]
+        made: list[Step] = [step for step in creates if step is not None]
+        updates = groups.update_steps(self.specs, self.podsets)
+        return [*updates, *self._telling([*made, *deletes], found), *self._strangers(allowance)]
+
+    def _deletes(self, role: str, members: Sequence[Member], note: str = "") -> list[Step]:
+        """One step for the pods among them, one for the PodSets."""
+        sets = [member for member in members if member.uid in self.podset_uids]
+        pods = [member for member in members if member.uid not in self.podset_uids]
+        steps: list[Step] = [_delete_step(role, pods, note)] if pods else []
+        return [*steps, *([groups.delete_step(role, sets, note)] if sets else [])]
+
+    def _telling(self, steps: Sequence[Step], found: RoleMoves) -> list[Step]:
+        """The first step of a group's role tells that it is no update in place."""
+        told: list[Step] = list(steps)
+        for role, spec in zip(self.roles, self.specs, strict=True):
+            tells = groups.fallback(role, spec, found.moves.get(role.name, Moves()))
+            first = next((at for at, step in enumerate(told) if getattr(step, "role", "") == role.name), None)
+            if tells and first is not None and hasattr(told[first], "tells"):
+                told[first] = told[first].model_copy(update={"tells": tells})
+        return told
 
     def _create(self, role: Role, moves: Moves, allowance: Allowance) -> Step | None:
         granted = allowance.creates(moves.creates)
         if not granted:
             return None
         note = f"{role.ready} of {role.budget.desired} ready"
+        if role.grouped:
+            return groups.create_step(role, moves.slots[:granted], note)
         slots = list(moves.slots[:granted])
         count = 0 if slots else granted
         return CreatePods(role=role.name, template_hash=role.template_hash, count=count, slots=slots, note=note)
 
     def _strangers(self, allowance: Allowance) -> list[Step]:
-        """Pods of roles that the spec no longer has."""
+        """Pods and PodSets of roles that the spec no longer has."""
         known = {role["name"] for role in self.specs}
         found: list[Step] = []
-        for name in sorted(self.pods.keys() - known):
-            members = [member_of(pod, "", "", self.now) for pod in self.pods[name] if not is_deleting(pod)]
-            found.append(_delete_step(name, allowance.targets(members), "the role is no longer in the spec"))
+        for name in sorted((self.pods.keys() | self.podsets.keys()) - known):
+            objects = [*self.pods.get(name, ()), *self.podsets.get(name, ())]
+            members = [member_of(each, "", "", self.now) for each in objects if not is_deleting(each)]
+            found += self._deletes(name, allowance.targets(members), "the role is no longer in the spec")
         return found
 
     def _next_limit(self) -> datetime | None:
         """When the next leaving pod stops counting."""
         limits = [leaves_by(pod) for pods in self.pods.values() for pod in pods]
+        limits += [groups.leaves_by(podset) for podsets in self.podsets.values() for podset in podsets]
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
     def _reason(self, steps: Iterable[Step]) -> str:
@@ -224,14 +277,18 @@ class _Pass:
 def _note(role: Role, health: Health) -> str:
     if role.fault:
         return role.fault
-    is_short = any(role.name == short.name for short in health.short)
-    return health.trouble.sentence if health.trouble is not None and is_short else ""
+    found = health.troubles.get(role.name)
+    return found.sentence if found is not None else ""
 
 
 def describe(step: Step) -> str:
     """A few words for a pod step; nothing for the others."""
     if isinstance(step, CreatePods):
         return f"create {counted(step.count or len(step.slots), 'pod')} of {step.role}"
+    if isinstance(step, CreatePodSets):
+        return f"create {counted(len(step.slots), 'PodSet')} of {step.role}"
+    if isinstance(step, DeletePodSets) and step.targets:
+        return f"delete {counted(len(step.targets), 'PodSet')} of {step.role}"
     if isinstance(step, DeletePods) and step.targets:
         return f"delete {counted(len(step.targets), 'pod')} of {step.role}"
     return "add the finalizer" if isinstance(step, AddFinalizer) else ""

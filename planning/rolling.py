@@ -6,7 +6,9 @@ from planning.fleet import Fleet, FleetMoves
 
 
 def roll(fleet: Fleet) -> FleetMoves:
-    """One pass of the rollout, within the budget."""
+    """One pass of the rollout, within the budget. What has the target's pods already is rewritten first, and free."""
+    if same := [member for member in fleet.outdated if member.alike]:
+        return FleetMoves(rewrites=same)
     return rewrite(fleet) if fleet.in_place else replace(fleet)
 
 

@@ -8,6 +8,8 @@ from planning.fleet import Fleet, FleetMoves, Replica
 def scale(fleet: Fleet) -> FleetMoves:
     """One pass of scaling. In a paused rollout both revisions scale in proportion, else the budget rules."""
     surplus = len(fleet.active) - fleet.budget.desired
+    if fleet.stalled:
+        return _hold(fleet, surplus)
     proportional = fleet.paused and not fleet.is_single
     if surplus == 0:
         return FleetMoves()
@@ -16,11 +18,30 @@ def scale(fleet: Fleet) -> FleetMoves:
     return _shrink_both(fleet, surplus) if proportional else _shrink(fleet, surplus)
 
 
-def _grow(fleet: Fleet, missing: int) -> FleetMoves:
-    """New RoleSets at the update revision; those that still leave count."""
-    room = fleet.budget.most if not fleet.in_place else fleet.budget.desired
-    count = min(missing, room - len(fleet.members))
-    return FleetMoves(creates=[(fleet.update, count)], acted=True) if count > 0 else FleetMoves()
+def _most(fleet: Fleet) -> int:
+    return fleet.budget.desired if fleet.in_place else fleet.budget.most
+
+
+def _grow(fleet: Fleet, missing: int, revision: str = "") -> FleetMoves:
+    """New RoleSets, at the update revision unless told otherwise; those that still leave count."""
+    count = min(missing, _most(fleet) - len(fleet.members))
+    return FleetMoves(creates=[(revision or fleet.update, count)], acted=True) if count > 0 else FleetMoves()
+
+
+def _hold(fleet: Fleet, surplus: int) -> FleetMoves:
+    """The update revision has failed: what serves is kept and made up for at the current revision.
+
+    Of those that are not ready as many stay as surge allows, so that the failed revision may still come up.
+    """
+    if surplus < 0:
+        return _grow(fleet, -surplus, fleet.current)
+    idle = [member for member in fleet.active if not member.ready]
+    idle.sort(key=lambda member: member.revision != fleet.update)
+    serving = fleet.deletion_order(member for member in fleet.active if member.ready)
+    gone = serving[: max(0, len(serving) - fleet.budget.desired)]
+    room = _most(fleet) - (len(serving) - len(gone))
+    chosen = idle[: max(0, len(idle) - room)] + gone
+    return FleetMoves(deletes=chosen, acted=bool(chosen))
 
 
 def _grow_both(fleet: Fleet) -> FleetMoves:
@@ -44,11 +65,17 @@ def _shrink(fleet: Fleet, surplus: int) -> FleetMoves:
 
 
 def _beyond_desired(fleet: Fleet, chosen: list[Replica]) -> list[Replica]:
-    """Updated RoleSets that are not ready and more than anybody asked for: no surge, but a scale-in's rest."""
+    """RoleSets that are not ready and more than anybody asked for: no surge, but a scale-in's rest.
+
+    That is whatever exceeds the surge, and updated ones beyond the number that is desired.
+    """
     going = {member.name for member in chosen}
-    kept = [member for member in fleet.updated if member.name not in going]
+    kept = [member for member in fleet.deletion_order(fleet.active) if member.name not in going]
     waiting = [member for member in kept if not member.ready]
-    return waiting[: max(0, len(kept) - fleet.budget.desired)]
+    updated = [member for member in waiting if member.revision == fleet.update]
+    beyond = waiting[: max(0, len(kept) - _most(fleet))]
+    rest = len(fleet.updated) - sum(m.revision == fleet.update for m in (*chosen, *beyond)) - fleet.budget.desired
+    return beyond + [member for member in updated if member not in beyond][: max(0, rest)]
 
 
 def _shrink_both(fleet: Fleet, surplus: int) -> FleetMoves:

@@ -6,25 +6,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from crds import labels
 from planning import fleet as fleets
-from planning import storm_status
+from planning import progress, sameness, storm_status
+from planning.adoption import adoptions
 from planning.backoff import earliest, failures_of, held_back, waiting
+from planning.budgets import budget_steps, min_available
 from planning.fleet import Fleet, FleetMoves, Replica
 from planning.limits import Allowance
 from planning.objects import generation_of, has_finalizer, in_order, is_condition_true, name_of, spec_of, status_of
-from planning.planner import Plan, Resource, World
-from planning.render import live_replicas, service_spec, template_fault
+from planning.planner import Plan, World
+from planning.progress import Counted, Verdict
+from planning.render import desired_replicas, live_replicas, revision_template, service_spec, template_fault
+from planning.resources import BUDGET, CONTROLLER_REVISION, SERVICE
 from planning.revisions import number_of, superfluous, sync
 from planning.roleset import ROLESET, conclude
 from planning.rolling import roll
 from planning.scaling import scale
 from planning.storm_status import Findings
-from planning.view import RoleRow, counted, model_of, page
+from planning.storm_words import describe
+from planning.view import RoleRow, blocked_roles, counted, model_of, page
 from planning.wire import (
     AddFinalizer,
+    ApplyBudget,
     ApplyService,
     CreateRevision,
     CreateRoleSets,
@@ -37,8 +43,6 @@ from planning.wire import (
 )
 
 Json = dict[str, Any]
-CONTROLLER_REVISION: Final = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
-SERVICE: Final = Resource("", "v1", "services", "Service")
 
 
 class StormPass:
@@ -52,20 +56,69 @@ class StormPass:
         self.stored = list(world.children.get(CONTROLLER_REVISION.key, ()))
         self.template: Json = spec_of(storm).get("template") or {}
         self.invalid = template_fault(storm, self.template)
-        self.revisions = sync(storm, self.stored, memory)
-        self.fleet: Fleet = fleets.observe(
-            storm, self.rolesets, self.revisions.current, self.revisions.update, self.now
-        )
+        found = sync(storm, self.stored, memory)
+        self.asked = found.update
+        self.given_up = progress.stands_failed(storm, found.update)
+        self.back_to = progress.fallback(storm, found.update, self.stored) if self.given_up else ""
+        self.revisions = found.aimed_at(self.back_to, self.stored) if self.back_to else found
         self.counts = storm_status.count(storm, self.rolesets, self.revisions)
+        self.role_statuses = storm_status.role_statuses(self.rolesets, self.revisions.update)
+        self.moved = storm_status.moved(self.counts, self.role_statuses)
+        if self.given_up and not self.back_to and self.moved.is_readier_than(Counted.of(status_of(storm))):
+            self.given_up = False
+        self.fleet: Fleet = self._fleet()
         self.waiting = waiting(memory, self.generation, self.now)
+
+    def _fleet(self) -> Fleet:
+        revisions = self.revisions
+        outdated = [
+            (revision, found) for found in self.rolesets if (revision := fleets.revision_of(found)) != revisions.update
+        ]
+        return fleets.observe(
+            self.storm, self.rolesets, revisions.current, revisions.update, self.now,
+            alike=sameness.alike(outdated, self.stored, self.target_template) if outdated else (),
+            stalled=self.given_up and not self.back_to,
+        )  # fmt: skip
+
+    @property
+    def target_template(self) -> Json:
+        """The template to be at: the object's own, or the one that a failed rollout goes back to."""
+        if not self.back_to:
+            return self.template
+        return next(revision_template(found) for found in self.stored if name_of(found) == self.back_to)
 
     # What the rollout is about.
 
     @cached_property
     def wants_rollout(self) -> bool:
-        """The target has not been completed, or RoleSets of another revision are about; and nobody pauses it."""
-        completed = status_of(self.storm).get("completedRevision")
-        return not self.fleet.paused and (completed != self.revisions.update or bool(self.fleet.outdated))
+        """The target is not completed, or RoleSets of another revision are about; and nobody paused or gave it up."""
+        if self.fleet.paused or self.fleet.stalled:
+            return False
+        return status_of(self.storm).get("completedRevision") != self.revisions.update or bool(self.fleet.outdated)
+
+    @cached_property
+    def clock(self) -> datetime | None:
+        """Since when nothing has moved; it stands still while nothing is rolled out. None without a deadline."""
+        if not self.wants_rollout:
+            return progress.shown_clock(self.storm)
+        return progress.clock(self.storm, self.revisions.update, self.moved, self.now)
+
+    @cached_property
+    def times_out_at(self) -> datetime | None:
+        """When this rollout is given up, should nothing move until then."""
+        deadline = progress.deadline_of(self.storm)
+        running = self.rollout == self.asked and self.wants_rollout and not self.given_up and not self.is_complete
+        return self.clock + deadline if running and self.clock is not None and deadline is not None else None
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Given up before, or in this pass: the deadline is over, and there is nothing that we could do about it."""
+        can_act = bool(self.moves) and not self._waits_for_revision
+        late = self.times_out_at is not None and self.now >= self.times_out_at and not can_act
+        if not self.given_up and not late:
+            return Verdict(progressed_at=self.clock)
+        why = progress.why_failed(self.storm, storm_status.culprit(self.rolesets, self.asked))
+        return Verdict(failed=self.asked, why=why, back_to=self.back_to, progressed_at=self.clock)
 
     @cached_property
     def is_rollback(self) -> bool:
@@ -84,6 +137,8 @@ class StormPass:
     # What to do.
 
     def plan(self) -> Plan:
+        if self.adoptions:
+            return self.conclude(self.adoptions, self._reason(self.adoptions))
         steps = [] if self.invalid else held_back(self._steps(), self.memory, self.generation, self.now)
         return self.conclude(steps, self._reason(steps))
 
@@ -103,6 +158,7 @@ class StormPass:
             steps.append(self.revisions.step)
         if not self._has_service:
             steps.append(ApplyService(name=name_of(self.storm)))
+        steps += budget_steps(self._budgets, self.world.children.get(BUDGET.key, ()))
         allowance = Allowance()
         if not self._waits_for_revision:
             steps += self._roleset_steps(self.moves, allowance)
@@ -122,6 +178,26 @@ class StormPass:
             if name_of(service) == name_of(self.storm):
                 return all(spec_of(service).get(key) == value for key, value in wanted.items())
         return False
+
+    @cached_property
+    def _tolerance(self) -> tuple[int | None, str]:
+        """How many pods evictions have to leave, and what is wrong with what was asked for."""
+        roles: Sequence[Json] = (self.template.get("spec") or {}).get("roles") or ()
+        pods = sum(desired_replicas(role) * max(1, int(role.get("podGroupSize") or 1)) for role in roles)
+        return min_available(spec_of(self.storm).get("disruptionTolerance"), self.fleet.budget.desired * pods)
+
+    @property
+    def _budgets(self) -> list[ApplyBudget]:
+        kept, name = self._tolerance[0], name_of(self.storm)
+        if kept is None:
+            return []
+        return [ApplyBudget(name=name, min_available=kept, selector={labels.STORM_SERVICE_NAME: name})]
+
+    @cached_property
+    def adoptions(self) -> list[Step]:
+        """Children that an object of this name left behind; they come before anything else."""
+        found = adoptions(self.storm, self.world.ownerless, self.stored) if self.world.ownerless else []
+        return held_back(found, self.memory, self.generation, self.now)
 
     @cached_property
     def moves(self) -> FleetMoves:
@@ -193,13 +269,14 @@ class StormPass:
 
     def _trimming(self, allowance: Allowance) -> list[Step]:
         live = {self.revisions.current, self.revisions.update, *(fleets.revision_of(found) for found in self.rolesets)}
+        live |= {self.asked, str(status_of(self.storm).get("completedRevision") or "")}
         targets = superfluous(self.storm, self.stored, live)
         return [DeleteRevisions(targets=list(allowance.targets(targets)))] if targets else []
 
     @cached_property
     def _wake_at(self) -> datetime | None:
-        """When the next leaving RoleSet stops counting."""
-        limits = (fleets.leaves_by(found) for found in self.rolesets)
+        """When the next leaving RoleSet stops counting, or the rollout is given up."""
+        limits = (*(fleets.leaves_by(found) for found in self.rolesets), self.times_out_at)
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
     # What to show.
@@ -209,25 +286,30 @@ class StormPass:
         failures = failures_of(self.memory, self.generation)
         conflicts = [f.message for f in failures if f.step == ApplyService.model_fields["type"].default]
         others = [f"{f.step}: {f.message}" for f in failures if f.step != ApplyService.model_fields["type"].default]
-        faults = [fault for fault in (self.invalid, self.fleet.fault) if fault]
+        faults = [fault for fault in (self.invalid, self.fleet.fault, self._tolerance[1]) if fault]
         failure = "; ".join([*faults, *others])
+        verdict = self.verdict
+        said = (failure, verdict.why, storm_status.blocked_by(self.rolesets), *conflicts[:1])
         return Findings(
             failure=failure,
             service_conflict=conflicts[0] if conflicts else "",
-            blocked=failure or storm_status.blocked_by(self.rolesets) or (conflicts[0] if conflicts else ""),
+            blocked=next((sentence for sentence in said if sentence), ""),
             completed_revision=self.revisions.update if self.rollout is not None and self.is_complete else "",
+            verdict=verdict,
         )
 
     @cached_property
     def status(self) -> Json:
         return storm_status.status(
-            self.storm, self.rolesets, self.fleet, self.revisions, self.findings, self.now
+            self.storm, self.counts, self.role_statuses, self.fleet, self.revisions, self.findings, self.now
         )  # fmt: skip
 
     @cached_property
     def phase(self) -> str:
         if self.invalid:
             return "Invalid"
+        if self.verdict.failed and not self.fleet.paused:
+            return "RollingBack" if self.back_to and self.fleet.outdated else "Failed"
         if self.fleet.outdated:
             return "Paused" if self.fleet.paused else "RollingOut"
         if is_condition_true({"status": self.status}, labels.READY):
@@ -254,12 +336,14 @@ class StormPass:
     def _rows(self) -> list[RoleRow]:
         desired = {role: count * self.fleet.budget.desired for role, count in live_replicas(self.storm).items()}
         shown = {role["name"]: role for role in self.status["roleStatuses"]}
+        blocked = blocked_roles(self.rolesets)
         return [
             RoleRow(
                 name,
                 desired.get(name, 0),
                 shown.get(name, {}).get("readyReplicas", 0),
                 shown.get(name, {}).get("updatedReplicas", 0),
+                blocked.get(name, ""),
             )
             for name in [*desired, *(other for other in shown if other not in desired)]
         ]
@@ -280,26 +364,3 @@ def _changed_roles(roleset: Json, wanted: dict[str, int]) -> dict[str, int]:
         if name in wanted and role.get("replicas") != wanted[name]:
             found[name] = wanted[name]
     return found
-
-
-def describe(step: Step) -> str:
-    """A few words for a step of a StormService."""
-    match step:
-        case CreateRoleSets(revision=revision, indexes=indexes):
-            return f"create {counted(len(indexes), 'RoleSet')} at {revision}"
-        case UpdateRoleSets(role_replicas=replicas, targets=targets) if replicas:
-            scaled = ", ".join(f"{role} to {count}" for role, count in sorted(replicas.items()))
-            return f"scale {scaled} in {counted(len(targets), 'RoleSet')}"
-        case UpdateRoleSets(revision=revision, targets=targets):
-            return f"rewrite {counted(len(targets), 'RoleSet')} to {revision}"
-        case DeleteRoleSets(targets=targets):
-            return f"delete {counted(len(targets), 'RoleSet')}"
-        case CreateRevision(name=name, revision=number):
-            return f"store revision {number} as {name}"
-        case ApplyService():
-            return "apply the headless Service"
-        case DeleteRevisions(targets=targets):
-            return f"forget {counted(len(targets), 'old revision')}"
-        case AddFinalizer():
-            return "add the finalizer"
-    return step.type.replace("-", " ")

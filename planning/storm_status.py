@@ -10,11 +10,21 @@ from typing import Any, Final
 from crds import labels
 from planning.conditions import Condition, merged
 from planning.fleet import Fleet, desired_replicas, revision_of, roles_are
-from planning.objects import condition, generation_of, is_condition_true, name_of, status_of
+from planning.objects import (
+    annotations_of,
+    condition,
+    format_time,
+    generation_of,
+    is_condition_true,
+    name_of,
+    status_of,
+)
+from planning.progress import Counted, Verdict
 from planning.revisions import Revisions
 from planning.roleset_status import REASON_BLOCKED
 
 Json = dict[str, Any]
+NOTHING_SAID: Final = Verdict()
 _OWNED: Final = (labels.READY, labels.PROGRESSING, labels.REPLICA_FAILURE, labels.SERVICE_CONFLICT)
 _COUNTS: Final = ("replicas", "readyReplicas", "notReadyReplicas", "updatedReplicas", "updatedReadyReplicas")
 
@@ -55,6 +65,12 @@ def count(storm: Json, rolesets: Sequence[Json], revisions: Revisions) -> Counts
     )
 
 
+def moved(counts: Counts, roles: Iterable[Json]) -> Counted:
+    """What the progress deadline looks at."""
+    shown = {"updatedReplicas": counts.updated, "updatedReadyReplicas": counts.updated_ready}
+    return Counted.of({**shown, "replicas": counts.replicas, "roleStatuses": roles})
+
+
 def role_statuses(rolesets: Iterable[Json], update: str) -> list[Json]:
     """Sums over all RoleSets by role, sorted by name; updated counts come from RoleSets at the update revision."""
     found: dict[str, dict[str, int]] = {}
@@ -84,13 +100,14 @@ class Findings:
     service_conflict: str = ""
     blocked: str = ""
     completed_revision: str = ""
+    verdict: Verdict = NOTHING_SAID
 
 
 def status(
-    storm: Json, rolesets: Sequence[Json], fleet: Fleet, revisions: Revisions, findings: Findings, now: datetime
+    storm: Json, counts: Counts, roles: Sequence[Json], fleet: Fleet, revisions: Revisions, findings: Findings,
+    now: datetime,
 ) -> Json:  # fmt: skip
     """The whole status to publish."""
-    counts = count(storm, rolesets, revisions)
     found: Json = {
         "observedGeneration": generation_of(storm),
         "replicas": counts.replicas,
@@ -103,19 +120,29 @@ def status(
         "updateRevision": revisions.update,
         "collisionCount": revisions.collision_count,
         "scalingTargetSelector": f"{labels.STORM_SERVICE_NAME}={name_of(storm)}",
-        "roleStatuses": role_statuses(rolesets, revisions.update),
+        "roleStatuses": list(roles),
     }
-    completed = findings.completed_revision or status_of(storm).get("completedRevision")
-    if completed:
-        found["completedRevision"] = completed
+    found |= _progress(storm, findings)
     wanted = _conditions(counts, fleet, revisions, findings)
     found["conditions"] = merged(status_of(storm).get("conditions") or (), wanted, _OWNED, now)
     return found
 
 
+def _progress(storm: Json, findings: Findings) -> Json:
+    """What the progress deadline needs, and only that: without one nothing is added."""
+    at = findings.verdict.progressed_at
+    found = {
+        "completedRevision": findings.completed_revision or status_of(storm).get("completedRevision"),
+        "failedRevision": findings.verdict.failed,
+        "progressedAt": format_time(at) if at is not None else None,
+        "retriedAt": annotations_of(storm).get(labels.RETRY_AT) if at is not None else None,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
 def _conditions(counts: Counts, fleet: Fleet, revisions: Revisions, findings: Findings) -> list[Condition]:
     ready = counts.is_ready(revisions.update)
-    found = [_ready(counts, ready), _progressing(fleet, findings, ready)]
+    found = [_ready(counts, findings.verdict, ready), _progressing(fleet, findings, ready)]
     if findings.failure:
         found.append(Condition(labels.REPLICA_FAILURE, "True", labels.REASON_FAILURE, findings.failure))
     if findings.service_conflict:
@@ -124,17 +151,26 @@ def _conditions(counts: Counts, fleet: Fleet, revisions: Revisions, findings: Fi
     return found
 
 
-def _ready(counts: Counts, ready: bool) -> Condition:
-    if ready:
+def _ready(counts: Counts, verdict: Verdict, ready: bool) -> Condition:
+    """A service that went back serves, but not what its spec asks for."""
+    if ready and not verdict.failed:
         return Condition(labels.READY, "True", labels.REASON_READY)
+    if verdict.back_to:
+        shown = (
+            f"{verdict.failed} failed; {counts.updated_ready} of {counts.desired} RoleSets ready at {verdict.back_to}"
+        )
+        return Condition(labels.READY, "False", labels.REASON_ROLLED_BACK, shown)
     shown = f"{counts.ready} of {counts.desired} RoleSets ready, {counts.updated_ready} of them updated"
     return Condition(labels.READY, "False", labels.REASON_NOT_READY, shown)
 
 
 def _progressing(fleet: Fleet, findings: Findings, ready: bool) -> Condition:
-    if ready:
+    failed = bool(findings.verdict.failed)
+    if ready and not failed:
         return Condition(labels.PROGRESSING, "False", labels.REASON_COMPLETED)
-    if fleet.paused and fleet.outdated:
+    if failed and not fleet.paused:
+        return Condition(labels.PROGRESSING, "False", labels.REASON_DEADLINE, findings.verdict.why)
+    if fleet.paused and (fleet.outdated or failed):
         return Condition(labels.PROGRESSING, "False", labels.REASON_PAUSED)
     return Condition(labels.PROGRESSING, "True", labels.REASON_PROCESSING, findings.blocked)
 
@@ -145,6 +181,20 @@ def blocked_by(rolesets: Iterable[Json]) -> str:
         progress = condition(roleset, labels.PROGRESSING)
         if progress.get("reason") == REASON_BLOCKED:
             return f"RoleSet {name_of(roleset)}: {progress.get('message', '')}"
+    return ""
+
+
+def culprit(rolesets: Iterable[Json], revision: str) -> str:
+    """What keeps `revision` from being reached: its first RoleSet that is blocked, not ready or not wholly updated."""
+    at_it = [found for found in rolesets if revision_of(found) == revision]
+    if blocked := blocked_by(at_it):
+        return blocked
+    for roleset in at_it:
+        if not is_condition_true(roleset, labels.READY):
+            said = condition(roleset, labels.READY).get("message") or "has not been looked at"
+            return f"RoleSet {name_of(roleset)}: {said}"
+        if not roles_are(roleset, "updatedReadyReplicas"):
+            return f"RoleSet {name_of(roleset)}: ready, but not all of its pods are updated"
     return ""
 
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crds import labels
+from planning import departure
+from planning.adoption import is_orphaning
 from planning.limits import Allowance
 from planning.objects import has_finalizer, in_order, is_deleting, name_of, spec_of, status_of, uid_of
 from planning.planner import Plan, Resource, World
+from planning.resources import BUDGET, CONTROLLER_REVISION, SERVICE
 from planning.roleset import ROLESET, conclude, gone
-from planning.storm_pass import CONTROLLER_REVISION, SERVICE, StormPass
+from planning.storm_pass import StormPass
 from planning.view import counted, model_of
 from planning.wire import (
     CloseRollout,
@@ -43,7 +46,12 @@ class StormServicePlanner:
 
     @property
     def owns(self) -> Sequence[Resource]:
-        return (ROLESET, CONTROLLER_REVISION, SERVICE)
+        return (ROLESET, CONTROLLER_REVISION, SERVICE, BUDGET)
+
+    @property
+    def adopts(self) -> Sequence[Resource]:
+        """What comes back to an object of the same name after its owner was deleted without it."""
+        return self.owns
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:
         storm = world.object
@@ -60,7 +68,7 @@ class StormServicePlanner:
 
 def _of_object(seen: StormPass) -> Plan:
     """What the object's own workflow does: everything but rolling out."""
-    if not seen.wants_rollout or seen.invalid:
+    if seen.adoptions or not seen.wants_rollout or seen.invalid:
         return seen.plan()
     revisions = seen.revisions
     steps: list[Step] = [StartRollout(revision=revisions.update, number=revisions.number)]
@@ -70,6 +78,8 @@ def _of_object(seen: StormPass) -> Plan:
 
 def _of_rollout(seen: StormPass, rollout: str) -> Plan:
     """What the workflow of one rollout does, until the revision is complete or no longer the target."""
+    if seen.given_up and rollout == seen.asked:
+        return _close("failed", seen.verdict.why, seen.view, seen)
     if seen.revisions.update != rollout:
         result: str = "undone" if seen.is_rollback else "superseded"
         return _close(result, f"the target is now {seen.revisions.update}", seen.view, seen)
@@ -87,18 +97,27 @@ def _close(result: Any, message: str, view: View, seen: StormPass | None = None)
 
 
 def _deletion(world: World, storm: Json, memory: Memory) -> Plan:
-    rolesets = in_order(world.children.get(ROLESET.key, ()))
+    rolesets = [] if is_orphaning(storm) else in_order(world.children.get(ROLESET.key, ()))
     steps: list[Step] = []
     if rolesets:
         staying = [found for found in rolesets if not is_deleting(found)]
-        targets = [Target(name=name_of(found), uid=uid_of(found)) for found in Allowance().targets(staying)]
+        targets = [_unchanged(found) for found in Allowance().targets(staying)]
         steps = [DeleteRoleSets(targets=targets)]
         reason = f"delete {counted(len(targets), 'RoleSet')}, {len(rolesets) - len(staying)} already leaving"
     elif has_finalizer(storm, labels.STORM_SERVICE_FINALIZER):
         steps = [ReleaseFinalizer(finalizer=labels.STORM_SERVICE_FINALIZER)]
-        reason = "no RoleSet is left: release the finalizer"
+        kept = "the RoleSets stay" if is_orphaning(storm) else "no RoleSet is left"
+        reason = f"{kept}: release the finalizer"
     else:
         reason = "other finalizers hold the object"
     roles = ((spec_of(storm).get("template") or {}).get("spec") or {}).get("roles") or ()
-    view = View(phase="Deleting", model=model_of(roles), details=f"**Deleting**: {reason}")
-    return conclude(world, storm, memory, steps, reason, view)
+    blocked = departure.held_by(rolesets)
+    view = View(phase="Deleting", blocked=blocked, model=model_of(roles), details=f"**Deleting**: {reason}")
+    status = departure.status(storm, blocked, world.now)
+    return conclude(world, storm, memory, steps, reason, view, status=status)
+
+
+def _unchanged(roleset: Json) -> Target:
+    """The RoleSet exactly as seen: one that lost its owner in between, since its owner is orphaned, is not deleted."""
+    version = str(roleset["metadata"].get("resourceVersion") or "")
+    return Target(name=name_of(roleset), uid=uid_of(roleset), resource_version=version)

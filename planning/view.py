@@ -41,10 +41,23 @@ def page(
     return "\n\n".join(parts).encode()[:MAX_DETAILS_BYTES].decode(errors="ignore")
 
 
+def blocked_roles(rolesets: Iterable[Json]) -> dict[str, str]:
+    """By role: what keeps its pods, as the first RoleSet that says so has it, and how many more do."""
+    found: dict[str, list[str]] = {}
+    for roleset in rolesets:
+        for shown in (roleset.get("status") or {}).get("roles") or ():
+            if said := shown.get("blocked"):
+                found.setdefault(str(shown.get("name", "")), []).append(str(said))
+    return {
+        role: said[0] + (f" (and {counted(len(said) - 1, 'more RoleSet')})" if len(said) > 1 else "")
+        for role, said in found.items()
+    }
+
+
 def _table(rows: Sequence[RoleRow]) -> list[str]:
     if not rows:
         return []
-    lines = ["| role | desired | ready | updated | |", "|---|---|---|---|---|"]
+    lines = ["| role | desired | ready | updated | blocked by |", "|---|---|---|---|---|"]
     lines += [f"| {r.name} | {r.desired} | {r.ready} | {r.updated} | {_cell(r.note)} |" for r in rows[:MAX_ROWS]]
     if len(rows) > MAX_ROWS:
         lines.append(f"| and {len(rows) - MAX_ROWS} more | | | | |")

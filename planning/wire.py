@@ -50,6 +50,14 @@ class RoleRevision(Wire):
     name: str
 
 
+class Told(Wire):
+    """An Event about the object, recorded once the step that carries it has done something."""
+
+    type: Literal["Normal", "Warning"] = "Normal"
+    reason: str
+    message: str
+
+
 class AddFinalizer(Wire):
     type: Literal["add-finalizer"] = "add-finalizer"
     finalizer: str
@@ -92,6 +100,28 @@ class ApplyService(Wire):
 
     type: Literal["apply-service"] = "apply-service"
     name: str
+
+
+class ApplyBudget(Wire):
+    """Create or correct the PodDisruptionBudget `name`: of the pods that `selector` matches so many have to stay."""
+
+    type: Literal["apply-budget"] = "apply-budget"
+    name: str
+    min_available: int
+    selector: dict[str, str] = Field(default_factory=dict)
+
+
+class DeleteBudgets(Wire):
+    type: Literal["delete-budgets"] = "delete-budgets"
+    targets: list[Target]
+
+
+class Adopt(Wire):
+    """Become the controller of `targets` of `kind`, which have none; their resourceVersions are preconditions."""
+
+    type: Literal["adopt"] = "adopt"
+    kind: str
+    targets: list[Target]
 
 
 class CreateRoleSets(Wire):
@@ -141,6 +171,67 @@ class DeletePods(Wire):
     note: str = ""
 
 
+class CreatePodSets(Wire):
+    """Create the PodSets of one role's `slots`."""
+
+    type: Literal["create-podsets"] = "create-podsets"
+    role: str
+    template_hash: str
+    slots: list[int]
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class UpdatePodSets(Wire):
+    """Bring what a role may change without new pods (recovery policy, scheduling strategy) into its PodSets."""
+
+    type: Literal["update-podsets"] = "update-podsets"
+    role: str
+    targets: list[Target]
+    note: str = ""
+
+
+class DeletePodSets(Wire):
+    type: Literal["delete-podsets"] = "delete-podsets"
+    role: str
+    targets: list[Target]
+    disruptive: bool = True
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class CreateGroupPods(Wire):
+    """Create the pods of a PodSet with these indexes; `restarts` counts how often its pods failed before."""
+
+    type: Literal["create-group-pods"] = "create-group-pods"
+    indexes: list[int]
+    restarts: int = 0
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class DeleteGroupPods(Wire):
+    type: Literal["delete-group-pods"] = "delete-group-pods"
+    targets: list[Target]
+    disruptive: bool = True
+    note: str = ""
+    tells: list[Told] = Field(default_factory=list)
+
+
+class ApplyPodGroup(Wire):
+    """Bring the object's gang scheduling strategy into a PodGroup of that scheduler."""
+
+    type: Literal["apply-pod-group"] = "apply-pod-group"
+    scheduler: str
+
+
+class DeletePodGroups(Wire):
+    type: Literal["delete-pod-groups"] = "delete-pod-groups"
+    scheduler: str
+    targets: list[Target]
+    note: str = ""
+
+
 class StartRollout(Wire):
     """Start the child workflow that carries `revision` out; only the object's own workflow does."""
 
@@ -174,6 +265,8 @@ class UnknownStep(BaseModel):
 KNOWN_STEPS: tuple[type[Wire], ...] = (
     AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+    ApplyBudget, DeleteBudgets, Adopt,
+    CreatePodSets, UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -198,6 +291,16 @@ Step = Annotated[
     | Annotated[StartRollout, Tag("start-rollout")]
     | Annotated[CloseRollout, Tag("close-rollout")]
     | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[ApplyBudget, Tag("apply-budget")]
+    | Annotated[DeleteBudgets, Tag("delete-budgets")]
+    | Annotated[Adopt, Tag("adopt")]
+    | Annotated[CreatePodSets, Tag("create-podsets")]
+    | Annotated[UpdatePodSets, Tag("update-podsets")]
+    | Annotated[DeletePodSets, Tag("delete-podsets")]
+    | Annotated[CreateGroupPods, Tag("create-group-pods")]
+    | Annotated[DeleteGroupPods, Tag("delete-group-pods")]
+    | Annotated[ApplyPodGroup, Tag("apply-pod-group")]
+    | Annotated[DeletePodGroups, Tag("delete-pod-groups")]
     | Annotated[UnknownStep, Tag("unknown")],
     Discriminator(_step_tag),
 ]
@@ -306,7 +409,10 @@ class Memory(Wire):
 
 
 class RolloutResult(Wire):
-    """What a closed rollout tells: shown as the child's result in the Temporal UI."""
+    """What a closed rollout tells: shown as the child's result in the Temporal UI.
+
+    `blocked` are the sentences that named what blocked it, the last one last; `steps` counts what was carried out.
+    """
 
     result: str
     revision: str
@@ -315,3 +421,6 @@ class RolloutResult(Wire):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
+    number: int = 0
+    seconds: float = 0.0
+    steps: dict[str, int] = Field(default_factory=dict)

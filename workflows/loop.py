@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -21,16 +21,20 @@ with workflow.unsafe.imports_passed_through():
     from activities.messages import (
         CARRY_OUT,
         EDIT_OBJECT,
+        FORECAST_CHANGE,
         NEXT_DECISION,
         Answer,
         CarryOut,
         DecisionRequest,
         Edit,
         Edited,
+        ForecastRequest,
+        Foretold,
         Outcomes,
     )
-    from activities.wording import decision_line
+    from activities.wording import cut_bytes, decision_line, waiting_line
     from planning import backoff
+    from planning.objects import format_time
     from planning.wire import Decision, Failed, Logged, Memory, Outcome, Ref
     from workflows import timing
     from workflows.shown import Shown
@@ -39,13 +43,19 @@ Result = TypeVar("Result")
 
 
 class Loop:
-    """One workflow's loop about `ref`. `rollout` is the revision that a child carries out, None for the object."""
+    """One workflow's loop about `ref`. `rollout` is the revision that a child carries out, None for the object.
+
+    `steps` counts what was carried out by type, `started_at` is when the rollout began.
+    """
 
     def __init__(self, ref: Ref, memory: Memory, rollout: str | None, cancelled: Callable[[], Awaitable[str]]) -> None:
         self.ref = ref
         self.memory = memory
         self.rollout = rollout
         self.searchable = False
+        self.started_at: datetime | None = None
+        self.steps: dict[str, int] = {}
+        self._edits = asyncio.Lock()
         self._cancelled = cancelled
         self._shown = Shown(ref)
 
@@ -56,13 +66,13 @@ class Loop:
                 answer = await self.unhurried(self._poll())
             except ActivityError as error:
                 self.note("poll failed", str(error.cause or error))
-                await self.unhurried(workflow.sleep(timing.AFTER_POLL_FAILED))
+                await self.pause_for(timing.AFTER_POLL_FAILED, "ask again: the last poll could not be run")
             else:
                 self.searchable = answer.searchable
                 return answer
 
     def _poll(self) -> Awaitable[Answer]:
-        request = DecisionRequest(ref=self.ref, memory=self.memory, rollout=self.rollout)
+        request = DecisionRequest(ref=self.ref, memory=self.memory, rollout=self.rollout, started_at=self.started_at)
         jitter = timing.POLL_LIFE_JITTER * workflow.random().random()
         return workflow.start_activity(
             NEXT_DECISION,
@@ -73,7 +83,7 @@ class Loop:
             heartbeat_timeout=timing.timing.heartbeat,
             retry_policy=timing.RETRY_POLL,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-            summary="wait for something to do",
+            summary=waiting_line(self.memory.shown, self.rollout),
         )
 
     async def carry_out(self, decision: Decision) -> bool:
@@ -84,6 +94,9 @@ class Loop:
                 outcomes = (await self.unhurried(self._steps(decision))).outcomes
             except ActivityError as error:
                 outcomes = _all_failed(decision, str(error.cause or error))
+        for step, outcome in zip(decision.steps, outcomes, strict=False):
+            if outcome.outcome == "done":
+                self.steps[step.type] = self.steps.get(step.type, 0) + 1
         self.remember(decision, outcomes)
         return all(outcome.outcome == "done" for outcome in outcomes)
 
@@ -120,22 +133,64 @@ class Loop:
     def show(self) -> None:
         self._shown.show(self.memory, self.rollout, searchable=self.searchable)
 
-    async def edit(self, *, paused: bool) -> Edited:
-        """Pause or resume by an edit of the object; the answer says when that was refused."""
+    async def edit(self, verb: str, revision: str = "") -> Edited:
+        """Pause, resume, restart or undo (to a revision's name) by an edit of the object.
+
+        The answer says when that was refused. Edits come one after another.
+        """
+        async with self._edits:
+            edited = await self._edit(Edit(
+                ref=self.ref, verb=verb, paused=verb == "pause", at=format_time(workflow.now()), revision=revision
+            ))  # fmt: skip
+        self.note(verb, edited.message or edited.did)
+        return edited
+
+    async def _edit(self, asked: Edit) -> Edited:
         try:
             edited: Edited = await workflow.execute_activity(
                 EDIT_OBJECT,
-                Edit(ref=self.ref, paused=paused),
+                asked,
                 result_type=Edited,
                 task_queue=timing.WORKFLOWS_QUEUE,
                 start_to_close_timeout=timedelta(seconds=15),
                 schedule_to_close_timeout=timing.EDIT_PATIENCE,
-                summary="pause" if paused else "resume",
+                summary=cut_bytes(
+                    f"{asked.verb}{f' to {asked.revision}' if asked.revision else ''} by edit of the object"
+                ),
             )
         except ActivityError as error:
-            edited = Edited(paused=not paused, message=str(error.cause or error))
-        self.note("pause" if paused else "resume", edited.message)
+            edited = Edited(paused=not asked.paused, message=str(error.cause or error))
         return edited
+
+    async def undo(self, to_revision: int) -> Edited:
+        """Which revision is meant is settled first, by name: an edit that is tried twice then goes to the same one."""
+        found = await self.foretell("undo", to_revision)
+        if found.refused or found.forecast is None:
+            self.note("undo", found.refused)
+            return Edited(paused=False, message=found.refused or "the revision cannot be read")
+        edited = await self.edit("undo", found.revision)
+        return edited.model_copy(update={"did": f"{edited.did}; it {found.forecast.sentence}"})
+
+    async def foretell(self, verb: str, to_revision: int = 0) -> Foretold:
+        """What an undo, or with no verb what is left to do, would replace; nothing is changed."""
+        asked = ForecastRequest(ref=self.ref, verb=verb, to_revision=to_revision, at=format_time(workflow.now()))
+        try:
+            found: Foretold = await workflow.execute_activity(
+                FORECAST_CHANGE,
+                asked,
+                result_type=Foretold,
+                task_queue=timing.WORKFLOWS_QUEUE,
+                start_to_close_timeout=timedelta(seconds=15),
+                schedule_to_close_timeout=timing.EDIT_PATIENCE,
+                summary=f"foretell what {verb or 'the rollout'} replaces",
+            )
+        except ActivityError as error:
+            return Foretold(refused=str(error.cause or error))
+        return found
+
+    async def pause_for(self, duration: timedelta, why: str) -> None:
+        """A timer that the UI explains."""
+        await self.unhurried(workflow.sleep(duration, summary=cut_bytes(why)))
 
     async def unhurried(self, work: Awaitable[Result]) -> Result:
         """Await `work` to its end: a cancel of the workflow is answered by `cancelled` and does not reach it."""

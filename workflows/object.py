@@ -8,16 +8,17 @@ from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import Edited, ObjectState, RolloutState
-    from activities.wording import cut_bytes
+    from activities.messages import ObjectState, RolloutState
+    from activities.wording import cut_bytes, ended_line, rollout_details
     from planning.wire import CloseObject, Decision, RolloutResult, StartRollout
     from workflows import timing
+    from workflows.commands import Commands
     from workflows.loop import Loop
     from workflows.rollout import RolloutWorkflow
 
 
 @workflow.defn(name="Object", sandboxed=False)
-class ObjectWorkflow:
+class ObjectWorkflow(Commands):
     """Asks, acts, remembers; hands each rollout to a child. It never fails, and ignores being cancelled."""
 
     @workflow.init
@@ -38,16 +39,6 @@ class ObjectWorkflow:
             if workflow.info().is_continue_as_new_suggested():
                 await self._loop.handlers_finished()
                 workflow.continue_as_new(ObjectState.of(self._loop.ref, self._loop.memory))
-
-    @workflow.update
-    async def pause(self) -> Edited:
-        """Set `spec.paused` of the object."""
-        return await self._loop.edit(paused=True)
-
-    @workflow.update
-    async def resume(self) -> Edited:
-        """Clear `spec.paused` of the object."""
-        return await self._loop.edit(paused=False)
 
     async def _cancelled(self) -> str:
         return "ignored: delete the object instead"
@@ -76,14 +67,14 @@ class ObjectWorkflow:
             result = await self._loop.unhurried(self._child(step))
         except WorkflowAlreadyStartedError:
             self._loop.note(f"rollout of {step.revision}", "is running already")
-            await self._loop.unhurried(workflow.sleep(self._child_waits))
+            await self._loop.pause_for(self._child_waits, f"wait for the rollout of {step.revision} that runs already")
             self._child_waits = min(self._child_waits * 2, timing.CHILD_EXISTS_LONGEST_WAIT)
         except (ChildWorkflowError, FailureError) as error:
             self._loop.note(f"rollout of {step.revision}", f"ended early: {error.cause or error}")
-            await self._loop.unhurried(workflow.sleep(timedelta(seconds=1)))
+            await self._loop.pause_for(timedelta(seconds=1), f"look again: the rollout of {step.revision} ended early")
         else:
             self._child_waits = timing.CHILD_EXISTS_WAIT
-            self._loop.note(f"rollout of {step.revision}", f"{result.result} {result.message}".strip())
+            self._loop.note(f"rollout of {step.revision}", ended_line(result))
 
     async def _child(self, step: StartRollout) -> RolloutResult:
         ref = self._loop.ref
@@ -97,5 +88,5 @@ class ObjectWorkflow:
             task_timeout=timing.WORKFLOW_TASK_LIFE,
             cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
             static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name} to {step.revision}{number}"),
-            static_details=f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`",
+            static_details=rollout_details(ref, step.revision),
         )

@@ -194,7 +194,7 @@ class Operator:
         return ActivitySet(
             decisions=Decisions(self._kube, self.cache, self._planners, *shared),
             steps=Steps(self._kube, self.cache, *shared),
-            edits=Edits(self._kube, self._planners),
+            edits=Edits(self._kube, self._planners, self._recorder, self.metrics),
         )
 
     def _informer(self, key: str) -> Informer:

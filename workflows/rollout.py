@@ -9,15 +9,16 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import Edited, RolloutState
+    from activities.messages import RolloutState
     from planning.wire import CloseRollout, Decision, RolloutResult
+    from workflows.commands import Commands
     from workflows.loop import Loop
 
 REMEMBERED_BLOCKS = 10
 
 
 @workflow.defn(name="Rollout", sandboxed=False)
-class RolloutWorkflow:
+class RolloutWorkflow(Commands):
     """The same loop until the planner closes it. To cancel it means to pause the object."""
 
     @workflow.init
@@ -25,6 +26,8 @@ class RolloutWorkflow:
         self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled)
         self._state = state
         self._started_at = state.started_at or workflow.now()
+        self._loop.started_at = self._started_at
+        self._loop.steps = dict(state.steps)
         self._blocked = list(state.blocked)
 
     @workflow.run
@@ -44,18 +47,8 @@ class RolloutWorkflow:
                 await self._loop.handlers_finished()
                 workflow.continue_as_new(self._carried())
 
-    @workflow.update
-    async def pause(self) -> Edited:
-        """Set `spec.paused` of the object."""
-        return await self._loop.edit(paused=True)
-
-    @workflow.update
-    async def resume(self) -> Edited:
-        """Clear `spec.paused` of the object."""
-        return await self._loop.edit(paused=False)
-
     async def _cancelled(self) -> str:
-        edited = await self._loop.edit(paused=True)
+        edited = await self._loop.edit("pause")
         return edited.message or "taken as pause: spec.paused is set"
 
     def _note_blocked(self, decision: Decision) -> None:
@@ -65,7 +58,12 @@ class RolloutWorkflow:
 
     def _carried(self) -> RolloutState:
         return self._state.model_copy(
-            update={"memory": self._loop.memory, "started_at": self._started_at, "blocked": self._blocked}
+            update={
+                "memory": self._loop.memory,
+                "started_at": self._started_at,
+                "blocked": self._blocked,
+                "steps": self._loop.steps,
+            }
         )
 
     def _result(self, closing: CloseRollout) -> RolloutResult:
@@ -77,4 +75,7 @@ class RolloutWorkflow:
             started_at=self._started_at,
             ended_at=workflow.now(),
             blocked=self._blocked,
+            number=self._state.number,
+            seconds=round((workflow.now() - self._started_at).total_seconds(), 1),
+            steps=self._loop.steps,
         )

@@ -22,7 +22,7 @@ from activities.messages import ObjectState
 from activities.metrics import Metrics
 from activities.polls import Polls
 from activities.store import Cache
-from activities.wording import cut_bytes
+from activities.wording import cut_bytes, object_details
 from planning.planner import Json, Planner
 from planning.wire import Ref
 from workflows.object import ObjectWorkflow
@@ -103,7 +103,7 @@ class Starter:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=TypedSearchAttributes(pairs) if self.searchable else TypedSearchAttributes([]),
             static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name}"),
-            static_details=f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`",
+            static_details=object_details(ref),
         )
         self._metrics.starts.labels("asked").inc()
 

@@ -50,7 +50,12 @@ def make_worker(client: Client, settings: OperatorSettings, activities: Activity
         client,
         task_queue=WORKFLOWS_QUEUE,
         workflows=[ObjectWorkflow, RolloutWorkflow],
-        activities=[activities.decisions.next_decision, activities.steps.carry_out, activities.edits.edit_object],
+        activities=[
+            activities.decisions.next_decision,
+            activities.steps.carry_out,
+            activities.edits.edit_object,
+            activities.edits.forecast_change,
+        ],
         max_cached_workflows=settings.workflow_cache,
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
         max_concurrent_activities=settings.activity_slots,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from gateway.envoy import EnvoyValues, render
+from csrc import module
+from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import GatewaySettings
 from local.build import bin_directory
 from local.parts.python import gateway
@@ -30,6 +31,9 @@ def envoy_values(settings: LocalSettings) -> EnvoyValues:
     return EnvoyValues(
         listen_port=settings.gateway_port,
         admin_port=settings.envoy_admin_port,
+        host=own.host,
+        segment=own.segment_path,
+        max_requests=own.max_requests,
         ext_proc=own.sockets,
         http=f"127.0.0.1:{settings.gateway_http_port}",
         access_log=settings.logs / "access.log",
@@ -49,7 +53,8 @@ def envoy(settings: LocalSettings) -> Part:
         "--log-level",
         "warning",
     )
-    environment = {"HOME": str(settings.home)}
+    environment = {"HOME": str(settings.home), **environment_for(envoy_values(settings))}
+    files = [settings.envoy_config, bin_directory() / "envoy", module.FILE]
     return Part(
         name=NAME,
         command=command,
@@ -58,5 +63,5 @@ def envoy(settings: LocalSettings) -> Part:
         address=settings.endpoint,
         after=("gateway",),
         stop_seconds=STOP_SECONDS,
-        fingerprint=fingerprint_of(command, environment, [settings.envoy_config, bin_directory() / "envoy"]),
+        fingerprint=fingerprint_of(command, environment, files),
     )

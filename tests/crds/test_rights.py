@@ -28,6 +28,8 @@ def may(control_plane, who: str, verb: str, resource: str, namespace: str = "def
         ("patch", "stormservices.orchestration.aibrix.ai/status"),
         ("patch", "rolesets.orchestration.aibrix.ai/status"),
         ("delete", "rolesets.orchestration.aibrix.ai"),
+        ("create", "podsets.orchestration.aibrix.ai"),
+        ("patch", "podsets.orchestration.aibrix.ai/status"),
         ("create", "pods"),
         ("delete", "pods"),
         ("create", "services"),

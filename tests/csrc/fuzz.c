@@ -1,6 +1,6 @@
 /*
- * fuzz.c: the kernel under the sanitizers. Builds a segment, then drives flows, scanner, selector, strategy
- * and error normaliser with mutated messages for as many seconds as it is told.
+ * fuzz.c: the kernel under the sanitizers. Builds a segment, then drives flows, scanner, selector, strategy,
+ * metrics parser and error normaliser with mutated messages for as many seconds as it is told.
  *
  *   fuzz PATH SECONDS SEED
  */
@@ -33,6 +33,9 @@ static const char *const SEEDS[] = {
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "Bearer key",
     "429",
+    "vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 2.0\n# TYPE x gauge\nvllm:request_queue_time_seconds_sum 1e3 17\n",
+    "sglang:per_stage_req_latency_seconds_count{stage=\"prefill_waiting\",model_name=\"a\\\"b\"} +Inf\nkv_cache_utilization NaN",
+    "MTAuMC4wLjI6ODAwMA==",
 };
 
 /* A seed text, mutated, in memory of exactly its size so that every step beyond it is seen. */
@@ -67,14 +70,15 @@ static brix_text nested(char *buffer, uint32_t field, brix_text inner)
 }
 
 static const char *const NAMES[] = {":path", ":method", ":status", "routing-strategy", "external-filter", "traceparent",
-                                    "authorization", "target-pod", "x-error-x", "content-encoding"};
+                                    "authorization", "target-pod", "x-error-x", "content-encoding", "x-session-id",
+                                    "x-aibrix-session-key"};
 
 static brix_text header_map(char *buffer)
 {
     char line[4096], *at = buffer;
     for (uint32_t i = dice(8); i > 0; i--) {
         brix_text value = mutated();
-        const char *name = NAMES[dice(10)];
+        const char *name = NAMES[dice(12)];
         char *end = put(line, 1, (brix_text){name, strlen(name)});
         if (strcmp(name, ":path") == 0 && dice(3))
             end = put(end, 3, BRIX_LITERAL("/v1/chat/completions"));
@@ -150,6 +154,27 @@ static void drive(brix_reader *reader, char *output)
     brix_flow_end(flow, dice(2) ? BRIX_END_STREAM : BRIX_END_SHUTDOWN);
 }
 
+/* A page of a pod, as mutated as everything else; and a decision on what it said. */
+static void scrape(brix_writer *writer, brix_reader *reader)
+{
+    static const char *const strategies[] = {"least-kv-cache", "least-latency:2,throughput,least-request:3",
+                                             "session-affinity,least-busy-time", "power-of-two"};
+    brix_text page = mutated(), id = mutated();
+    brix_sample sample;
+    brix_decision decision;
+    const char *strategy = strategies[dice(4)];
+    brix_scrape given = {.page = page, .model = {"m", 1}, .rank = (int32_t)dice(3) - 1,
+                         .now = 1000000000u + dice(2000000000u), .local = dice(4)};
+    brix_request request = {.model = {"m", 1}, .strategy = {strategy, strlen(strategy)}, .session_id = id,
+                            .session_key = page, .random = state, .now = given.now};
+    brix_writer_scrape(writer, dice(6), &given);
+    brix_writer_sample(writer, dice(6), given.now, &sample);
+    brix_reader_decide(reader, &request, &decision);
+    brix_reader_finish(reader, &decision);
+    free((void *)(uintptr_t)page.at);
+    free((void *)(uintptr_t)id.at);
+}
+
 static void pieces(char *scratch_bytes)
 {
     brix_text text = mutated(), labels = mutated();
@@ -223,6 +248,7 @@ int main(int count, char **arguments)
         for (int i = 0; i < 200; i++, flows++) {
             drive(reader, output);
             pieces(output);
+            scrape(writer, reader);
         }
         publish(writer, 1 + dice(5));
         brix_writer_sweep(writer, &swept);

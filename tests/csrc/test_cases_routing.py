@@ -53,7 +53,7 @@ def test_case_54_a_strategy_names_the_pod(start: Start) -> None:
 INVALID = [
     "rrandom", "random:x", "random:-1", "random:1000001", "a:1:2", "random:0", "random,", ",random",
     "random,,random", ":1", "random:", "random:0.5", "Random", "vtc-fair", "slow", "pd", "prefix-cache",
-    "slo-least-load", "power-of-two", "random:99999999999999999999", "random,least-request",
+    "slo-least-load", "random,power-of-two", "random:99999999999999999999", "random,least-request",
     "least-request:1,slo-least-load", "pd,least-request",
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ EXAMPLES = settings(max_examples=200, deadline=None, suppress_health_check=[Heal
 
 
 def is_strategy(text: str) -> bool:
-    """routing.md 3.1 and 3.2 with two registered names, of which one scores."""
+    """routing.md 3.1 and 3.2 with the registered names, of which two do not score."""
     kept = []
     for item in text.split(","):
         parts = [part.strip() for part in item.split(":")]
@@ -30,10 +30,14 @@ def is_strategy(text: str) -> bool:
             kept.append(parts[0])
     if any(name == "pd" or name.startswith("slo") for name in kept):
         return False
-    return kept == ["random"] or (bool(kept) and all(name == "least-request" for name in kept))
+    return kept in (["random"], ["power-of-two"]) or (bool(kept) and set(kept) <= SCORING)
 
 
-items = st.sampled_from(["random", "least-request", "pd", "slow", "prefix-cache", "x", "", " "])
+SCORING = {
+    "least-request", "least-busy-time", "least-gpu-cache", "least-kv-cache", "least-utilization", "throughput",
+    "least-latency", "session-affinity",
+}  # fmt: skip
+items = st.sampled_from(["random", "power-of-two", *sorted(SCORING), "pd", "slow", "prefix-cache", "x", "", " "])
 weights = st.sampled_from(["", ":1", ":0", ": 7 ", ":-1", ":1000000", ":1000001", ":+2", ":x", ":1:2", ":"])
 
 

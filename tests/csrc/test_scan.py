@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csrc.binding import Scan, scan
+from csrc.pieces import scan
+from csrc.records import Scan
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

@@ -94,9 +94,24 @@ static void publish(brix_writer *writer, uint32_t round)
     need(brix_writer_publish(writer));
 }
 
+/* What the pods say of themselves, beside the readers. */
+static void gauge(brix_writer *writer, uint32_t round)
+{
+    brix_sample sample;
+    for (uint32_t i = 0; i < BRIX_GAUGES; i++)
+        sample.values[i] = round % 7;
+    sample.values[BRIX_GAUGE_TAKEN] = 1;
+    for (uint32_t i = 0; brix_writer_gauges(writer, i, &sample) == BRIX_OK; i++)
+        need(brix_writer_sample(writer, i, 1500000000u, &sample));
+}
+
 static void decide(brix_reader *reader, uint64_t random)
 {
-    brix_request request = {.model = {"m", 1}, .strategy = {"", 0}, .filter = {"a=b", 3}, .random = random};
+    static const char *const strategies[] = {"least-request", "least-kv-cache", "least-request:2,least-latency",
+                                             "power-of-two"};
+    const char *strategy = strategies[random >> 40 & 3];
+    brix_request request = {.model = {"m", 1}, .strategy = {strategy, strlen(strategy)}, .filter = {"a=b", 3},
+                            .random = random, .now = 2000000000u};
     brix_decision decision;
     need(brix_reader_decide(reader, &request, &decision));
     if (decision.verdict != BRIX_CHOSEN || decision.pod_name_length != decision.address_length ||
@@ -163,6 +178,7 @@ int main(int count, char **arguments)
             writer = open_writer(round / 500);
         }
         publish(writer, round);
+        gauge(writer, round);
         need(brix_writer_sweep(writer, &swept));
         brix_writer_totals(writer, &totals);
     }

@@ -1,4 +1,4 @@
-"""One gateway, Envoy and set of small engines for all tests of this folder."""
+"""One gateway and Envoy for each host, and one set of small engines, for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.settings import Host
 from tests.gateway.parts import Engine
 from tests.gateway.rig import ControlPlane, Rig
 
 SESSION = secrets.token_hex(2)
 
 
+@pytest.fixture(scope="session", params=list(Host))
+def host(request: pytest.FixtureRequest) -> Host:
+    """Where requests are decided: every test that has a rig runs with both."""
+    named: Host = request.param
+    return named
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def rig(control_plane: ControlPlane) -> AsyncIterator[Rig]:
-    async with Rig.running(control_plane) as running:
+async def rig(control_plane: ControlPlane, host: Host) -> AsyncIterator[Rig]:
+    async with Rig.running(control_plane, host) as running:
         yield running
 
 
@@ -54,7 +62,8 @@ async def client(rig: Rig) -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
-    """A model name that no other test and no earlier session uses."""
+    """A model name that no other test, no other host and no earlier session uses."""
     name: str = request.node.name
     words = name.removeprefix("test_").partition("[")[0].replace("_", "-")
-    return f"{words[:40].strip('-')}-{SESSION}"
+    host = request.getfixturevalue("host") if "host" in request.fixturenames else "none"
+    return f"{words[:40].strip('-')}-{host}-{SESSION}"

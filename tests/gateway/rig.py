@@ -22,13 +22,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+import pytest
 import yaml
 
-from gateway.envoy import EnvoyValues, render
-from gateway.settings import GatewaySettings
+from gateway.envoy import EnvoyValues, environment_for, render
+from gateway.settings import GatewaySettings, Host
 from tests.gateway.parts import ENGINE_PORT, Gate, Part, eventually, free_port
 
 ENVOY = Path(sys.executable).parent / "envoy"
+only_grpc = pytest.mark.parametrize("host", [Host.GRPC], indirect=True, scope="session")
+"""For what only ext_proc's own processes and messages can show."""
+
+only_module = pytest.mark.parametrize("host", [Host.MODULE], indirect=True, scope="session")
+"""For what only an Envoy that decides by itself can show."""
+
 _names = itertools.count(1)
 
 
@@ -71,13 +78,14 @@ class Rig:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, control_plane: ControlPlane, **variables: str) -> AsyncIterator[Rig]:
+    async def running(cls, control_plane: ControlPlane, host: Host, **variables: str) -> AsyncIterator[Rig]:
         """A rig that serves; everything of it is gone afterwards."""
         home = Path(tempfile.mkdtemp(prefix="brixgw-"))
         gate = Gate()
         kubeconfig = through(gate, control_plane, home)
         given = {
             "KUBECONFIG": str(kubeconfig),
+            "BRIXFLOW_GATEWAY_HOST": host,
             "BRIXFLOW_SEGMENT_PATH": str(home / "shm" / "segment"),
             "BRIXFLOW_EXT_PROC_ADDRESS": f"127.0.0.1:{free_port()}",
             "BRIXFLOW_GATEWAY_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
@@ -98,11 +106,7 @@ class Rig:
         await self.gate.open()
         self.control_plane.kubectl("create", "namespace", self.namespace)
         self.start_gateway()
-        config = self.home / "envoy.yaml"
-        config.write_text(render(self.envoy_values()))
-        command = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn"]
-        command += ["--file-flush-interval-msec", "100"]
-        self.envoy = Part.start("envoy", self.home, command)
+        self.start_envoy()
         await eventually(lambda: "default" in self.kubectl("get", "serviceaccounts", "-o", "name"), within=30)
         await eventually(self.is_healthy, within=20)
         await eventually(self.envoy_answers, within=10)
@@ -111,10 +115,25 @@ class Rig:
         command = [sys.executable, "-m", "gateway.process"]
         self.gateway = Part.start("gateway", self.home, command, self.environment)
 
+    def start_envoy(self) -> None:
+        values = self.envoy_values()
+        config = self.home / "envoy.yaml"
+        config.write_text(render(values))
+        command = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn"]
+        command += ["--file-flush-interval-msec", "100"]
+        self.envoy = Part.start("envoy", self.home, command, os.environ | environment_for(values))
+
+    def restart_envoy(self) -> None:
+        assert self.envoy is not None
+        self.envoy.stop()
+        self.start_envoy()
+
     def envoy_values(self) -> EnvoyValues:
         return EnvoyValues(
             listen_port=self.port,
             admin_port=self.admin_port,
+            host=self.settings.host,
+            segment=self.settings.segment_path,
             ext_proc=self.settings.sockets,
             http=self.settings.http_address,
             access_log=self.home / "access.log",

@@ -9,9 +9,10 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
+from gateway.settings import Host
 from tests.gateway.exchange import Exchange, headers_set
 from tests.gateway.parts import Engine
-from tests.gateway.rig import ControlPlane, Rig, chat
+from tests.gateway.rig import ControlPlane, Rig, chat, only_grpc
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"
@@ -19,9 +20,9 @@ KEY = {"authorization": "Bearer secret-1"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def closed(control_plane: ControlPlane, engines: list[Engine]) -> AsyncIterator[Rig]:
+async def closed(control_plane: ControlPlane, engines: list[Engine], host: Host) -> AsyncIterator[Rig]:
     variables = {"AIBRIX_AUTH_BEARER_TOKEN": " secret-1 ", "ROUTING_ALGORITHM": "", "BRIXFLOW_GATEWAY_PROCESSES": "1"}
-    async with Rig.running(control_plane, **variables) as rig:
+    async with Rig.running(control_plane, host, **variables) as rig:
         rig.pod("closed", engines[0].host)
         await rig.routable("closed", 1)
         yield rig
@@ -80,6 +81,7 @@ async def test_the_key_is_in_no_log(closed: Rig) -> None:
         assert "secret-1" not in log.read_text()
 
 
+@only_grpc
 async def test_without_any_strategy_only_the_model_is_set(closed: Rig) -> None:  # 49, 53
     async with grpc.aio.insecure_channel(closed.settings.ext_proc_address) as channel:
         exchange = Exchange(channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.envoy import EnvoyValues, render
+from gateway.envoy import EnvoyValues, environment_for, render
+from gateway.settings import Host
 from tests.gateway.rig import ENVOY
 
 
-def values(**changes: Any) -> EnvoyValues:
+def values(host: Host = Host.GRPC, **changes: Any) -> EnvoyValues:
     given: dict[str, Any] = {
+        "host": host,
         "listen_port": 8888,
         "admin_port": 19901,
         "ext_proc": ("unix:/run/a.sock", "127.0.0.1:50052"),
@@ -24,15 +27,23 @@ def values(**changes: Any) -> EnvoyValues:
     return EnvoyValues(**given | changes)
 
 
-def validate(text: str, folder: Path) -> str:
+def validate(text: str, folder: Path, environment: dict[str, str] | None = None) -> str:
     config = folder / "envoy.yaml"
     config.write_text(text)
-    done = subprocess.run([ENVOY, "--mode", "validate", "-c", config], capture_output=True, text=True, check=False)
+    command = [ENVOY, "--mode", "validate", "-c", config]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (environment or {}))
     return "" if done.returncode == 0 else done.stderr
 
 
-def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
-    assert validate(render(values()), tmp_path) == ""
+@pytest.mark.parametrize("host", Host)
+def test_envoy_accepts_the_configuration(tmp_path: Path, host: Host) -> None:
+    given = values(host, segment=tmp_path / "segment")
+    assert validate(render(given), tmp_path, environment_for(given)) == ""
+
+
+def test_envoy_refuses_a_module_configuration_that_is_none(tmp_path: Path) -> None:
+    given = values(Host.MODULE, max_requests=0)
+    assert "the configuration must be" in validate(render(given), tmp_path, environment_for(given))
 
 
 def test_envoy_complains_of_a_wrong_configuration(tmp_path: Path) -> None:

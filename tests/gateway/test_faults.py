@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.parts import Engine, eventually
-from tests.gateway.rig import Rig, chat
+from tests.gateway.rig import Rig, chat, only_grpc
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 StartEngine = Callable[[], Awaitable[Engine]]
@@ -148,6 +148,7 @@ async def test_a_collector_that_starts_without_the_api_server_keeps_the_topology
     assert set(traffic.statuses) == {200}, traffic.failures[:3]
 
 
+@only_grpc
 async def test_an_ext_proc_process_that_is_killed_takes_only_its_own_streams_along(
     rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
 ) -> None:
@@ -166,6 +167,7 @@ async def test_an_ext_proc_process_that_is_killed_takes_only_its_own_streams_alo
     assert_no_counter_fell(before, await rig.metrics())
 
 
+@only_grpc
 async def test_both_ext_proc_processes_get_an_even_share(
     rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
 ) -> None:

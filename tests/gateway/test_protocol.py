@@ -18,9 +18,9 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import HttpBody, HttpTrail
 
 from tests.gateway.exchange import PROCESS, Exchange, headers_set
 from tests.gateway.parts import Engine, eventually
-from tests.gateway.rig import Rig, chat
+from tests.gateway.rig import Rig, chat, only_grpc
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), only_grpc]
 HEALTH = "/grpc.health.v1.Health"
 SUCCESS = "gateway_request_model_success_total"
 

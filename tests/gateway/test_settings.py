@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import GatewaySettings, host_and_port
+from gateway.settings import GatewaySettings, Host, host_and_port
 
 
 def test_an_empty_environment_means_the_defaults_of_the_table() -> None:
@@ -36,9 +36,17 @@ def test_a_number_that_means_nothing_is_the_default(value: str) -> None:  # gate
     assert GatewaySettings.from_environment({"BRIXFLOW_GATEWAY_PROCESSES": value}).processes == 2
 
 
+def test_requests_are_decided_in_envoy_unless_said_otherwise() -> None:
+    assert GatewaySettings.from_environment({}).host == Host.MODULE
+    assert GatewaySettings.from_environment({"BRIXFLOW_GATEWAY_HOST": "grpc"}).host == Host.GRPC
+    with pytest.raises(ValueError, match="BRIXFLOW_GATEWAY_HOST is 'lua': it must be module or grpc"):
+        GatewaySettings.from_environment({"BRIXFLOW_GATEWAY_HOST": "lua"})
+
+
 def test_each_process_has_a_socket_beside_the_segment() -> None:
     given = {"BRIXFLOW_SEGMENT_PATH": "/dev/shm/x/segment", "BRIXFLOW_GATEWAY_PROCESSES": "3"}
-    settings = GatewaySettings.from_environment(given)
+    assert GatewaySettings.from_environment(given).sockets == ()
+    settings = GatewaySettings.from_environment(given | {"BRIXFLOW_GATEWAY_HOST": "grpc"})
     assert settings.segment_path == Path("/dev/shm/x/segment")
     assert settings.sockets == tuple(f"unix:/dev/shm/x/ext_proc-{index}.sock" for index in range(3))
 

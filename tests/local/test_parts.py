@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.parts.control_plane import ControlPlaneFiles, control_plane
-from local.parts.envoy import envoy_values
+from local.parts.envoy import envoy, envoy_values, write_envoy_config
 from local.parts.python import gateway, node_agent, operator
 from local.parts.temporal import temporal
 from local.pki import Pki
@@ -79,8 +79,21 @@ def test_a_moved_port_changes_just_the_parts_that_use_it(settings: LocalSettings
 
 def test_envoy_reaches_every_process_of_the_gateway(settings: LocalSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRIXFLOW_GATEWAY_PROCESSES", "3")
+    monkeypatch.setenv("BRIXFLOW_GATEWAY_HOST", "grpc")
     folder = settings.segment_path.parent
     assert list(envoy_values(settings).ext_proc) == [f"unix:{folder}/ext_proc-{number}.sock" for number in range(3)]
+
+
+def test_one_setting_chooses_where_requests_are_decided(
+    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_envoy_config(settings)
+    assert envoy_values(settings).segment == settings.segment_path
+    assert "ENVOY_DYNAMIC_MODULES_SEARCH_PATH" in envoy(settings).environment
+    inside = gateway(settings).fingerprint
+    monkeypatch.setenv("BRIXFLOW_GATEWAY_HOST", "grpc")
+    assert "ENVOY_DYNAMIC_MODULES_SEARCH_PATH" not in envoy(settings).environment
+    assert gateway(settings).fingerprint != inside
 
 
 def test_the_curl_line_can_be_pasted(settings: LocalSettings, monkeypatch: pytest.MonkeyPatch) -> None:

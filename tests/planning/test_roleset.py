@@ -246,11 +246,3 @@ def test_phases_say_what_is_going_on():
     pods(cluster)[0]["metadata"]["deletionTimestamp"] = format_time(cluster.now)
     cluster.delete("roleset", "set")
     assert cluster.plan("roleset", "set").view.phase == "Deleting"
-
-
-def test_a_role_of_pod_groups_is_said_to_be_none_of_ours_and_the_others_go_on():
-    cluster = Cluster(roleset(role("grouped", 2, podGroupSize=3), role("plain", 1)))
-    cluster.settle()
-    assert [role_of(pod) for pod in cluster.all("pod")] == ["plain"]
-    assert "podGroupSize 3 needs PodSets" in condition(cluster.get("roleset", "set"), "ReplicaFailure")["message"]
-    assert ready(cluster)["status"] == "False"

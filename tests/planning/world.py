@@ -10,17 +10,31 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from planning import names
+from activities.store import owner_key
+from planning import gang, names
 from planning.backoff import after, step_key
+from planning.budgets import render_budget
 from planning.objects import format_time, is_deleting, labels_of, name_of, uid_of
 from planning.planner import Plan, World
 from planning.registry import PLANNERS
-from planning.render import render_pod, render_revision, render_roleset, render_service, roleset_update
+from planning.render import (
+    owner_reference,
+    render_pod,
+    render_revision,
+    render_roleset,
+    render_service,
+    roleset_update,
+)
+from planning.render_groups import mutable_fields, render_group_pod, render_podset
 from planning.wire import Decision, Done, Failed, Memory, Ref, RolloutResult
 
 Json = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-OWNED = {"stormservice": ("roleset", "controllerrevision", "service"), "roleset": ("pod",)}
+OWNED = {
+    "stormservice": ("roleset", "controllerrevision", "service", "poddisruptionbudget"),
+    "roleset": ("pod", "podset"),
+    "podset": ("pod",),
+}
 
 
 def pod_template(image: str = "engine:v1", **env: str) -> Json:
@@ -69,6 +83,18 @@ def roleset(*roles: Json, name: str = "set", update_strategy: str = "Sequential"
     }  # fmt: skip
 
 
+def podset(name: str = "group", size: int = 3, policy: str = "ReplaceUnhealthy", **spec: Any) -> Json:
+    return {
+        "apiVersion": "orchestration.aibrix.ai/v1alpha1",
+        "kind": "PodSet",
+        "metadata": {
+            "name": name, "namespace": "default", "uid": f"{name}-uid", "generation": 1, "resourceVersion": "1",
+            "finalizers": ["orchestration.aibrix.ai/podset-finalizer"],
+        },
+        "spec": {"podGroupSize": size, "recoveryPolicy": policy, "template": pod_template(), **spec},
+    }  # fmt: skip
+
+
 class Cluster:
     """All objects, keyed by (resource key, name), and the memories of their workflows."""
 
@@ -83,6 +109,8 @@ class Cluster:
         self.fail = fail or {}
         self.statuses = 0
         self.closed: set[str] = set()
+        self.pod_groups: tuple[str, ...] = ()
+        self.told: list[str] = []
         self._count = itertools.count(1)
         for root in roots:
             self.objects[root["kind"].lower(), name_of(root)] = deepcopy(root)
@@ -106,7 +134,18 @@ class Cluster:
                 for found in self.all(child)
                 if any(o["uid"] == uid for o in found["metadata"].get("ownerReferences", ()))
             ]
-            for child in OWNED[key]
+            for child in (*OWNED[key], *(self.pod_groups if key != "stormservice" else ()))
+        }
+
+    def ownerless(self, key: str, name: str) -> dict[str, list[Json]]:
+        """What the loop shows of objects without a controller: those made for, or called like, the asking object."""
+        return {
+            resource.key: [
+                found
+                for found in self.all(resource.key)
+                if not found["metadata"].get("ownerReferences") and owner_key(found) == f"default/{name}"
+            ]
+            for resource in getattr(PLANNERS[key], "adopts", ())
         }
 
     def memory(self, key: str, name: str) -> Memory:
@@ -153,7 +192,7 @@ class Cluster:
         uid = uid_of(found) if found is not None else "gone"
         ref = Ref(kind=key, namespace="default", name=name, uid=uid)
         while True:
-            world = World(ref, deepcopy(found), self.children(key, uid), self.now)
+            world = World(ref, deepcopy(found), self.children(key, uid), self.now, self.ownerless(key, name))
             before = deepcopy(world)
             scope = self.rollout if key == "stormservice" else None
             plan = PLANNERS[key].plan(world, self.memory(key, name), scope)
@@ -212,6 +251,7 @@ class Cluster:
         found = self.objects.get((key, name))
         handler = getattr(self, "_" + step.type.replace("-", "_"))
         handler(found, step, memory)
+        self.told += [told.reason for told in getattr(step, "tells", ())]
         return Done(step=step_key(step))
 
     def _add(self, key: str, body: Json) -> None:
@@ -245,6 +285,20 @@ class Cluster:
         self.objects.pop(("service", step.name), None)
         self._add("service", render_service(found))
 
+    def _apply_budget(self, found: Json, step: Any, memory: Memory) -> None:
+        self.objects.pop(("poddisruptionbudget", step.name), None)
+        self._add("poddisruptionbudget", render_budget(found, found["apiVersion"], found["kind"], step))
+
+    def _delete_budgets(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            del self.objects["poddisruptionbudget", target.name]
+
+    def _adopt(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            live = self.get(step.kind, target.name)
+            assert live["metadata"]["resourceVersion"] == target.resource_version != ""
+            live["metadata"]["ownerReferences"] = [owner_reference(found, found["apiVersion"], found["kind"])]
+
     def _create_rolesets(self, found: Json, step: Any, memory: Memory) -> None:
         for index in step.indexes:
             name = names.roleset_name(name_of(found), self._suffix(found, memory))
@@ -275,6 +329,44 @@ class Cluster:
     def _delete_pods(self, found: Json, step: Any, memory: Memory) -> None:
         for target in step.targets:
             self.delete("pod", target.name, after=timedelta(seconds=30))
+
+    def _create_podsets(self, found: Json, step: Any, memory: Memory) -> None:
+        for slot in step.slots:
+            self._add("podset", render_podset(found, step.role, slot))
+
+    def _update_podsets(self, found: Json, step: Any, memory: Memory) -> None:
+        roles = {role["name"]: role for role in found["spec"]["roles"]}
+        for target in step.targets:
+            live = self.get("podset", target.name)["spec"]
+            live.pop("schedulingStrategy", None)
+            live |= deepcopy(mutable_fields(roles[step.role]))
+
+    def _delete_podsets(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            self.delete("podset", target.name)
+
+    def _create_group_pods(self, found: Json, step: Any, memory: Memory) -> None:
+        for index in step.indexes:
+            self._add("pod", render_group_pod(found, index, step.restarts))
+
+    def _delete_group_pods(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            self.delete("pod", target.name, after=timedelta(seconds=30))
+
+    def _apply_pod_group(self, found: Json, step: Any, memory: Memory) -> None:
+        scheduler = gang.scheduler_named(step.scheduler)
+        assert scheduler is not None
+        body = gang.render_pod_group(found, scheduler)
+        live = self.objects.get((scheduler.resource.key, name_of(body)))
+        if live is None:
+            self._add(scheduler.resource.key, body)
+        else:
+            live["spec"] |= body["spec"]
+            live["metadata"] |= body["metadata"]
+
+    def _delete_pod_groups(self, found: Json, step: Any, memory: Memory) -> None:
+        for target in step.targets:
+            del self.objects[f"podgroup.{step.scheduler}", target.name]
 
     def _start_rollout(self, found: Json, step: Any, memory: Memory) -> None:
         self.rollout = step.revision

@@ -25,7 +25,7 @@ import aiohttp
 from activities.credentials import Credentials
 from activities.errors import KubeError, KubeNotFound
 from activities.kube import MERGE_PATCH, KubeClient, path_of
-from activities.resources import PODS, REVISIONS, ROLESETS, SERVICES, STORM_SERVICES
+from activities.resources import PODS, PODSETS, REVISIONS, ROLESETS, SERVICES, STORM_SERVICES
 from planning.planner import Json, Resource
 from workflows.operator import Operator
 from workflows.settings import OperatorSettings, TemporalSettings
@@ -95,7 +95,7 @@ class World:
     namespace: str
 
     async def create(self, body: Json) -> Json:
-        resource = ROLESETS if body["kind"] == "RoleSet" else STORM_SERVICES
+        resource = {"RoleSet": ROLESETS, "PodSet": PODSETS}.get(body["kind"], STORM_SERVICES)
         return await self.client.create(resource, self.namespace, body)
 
     async def get(self, resource: Resource, name: str) -> Json | None:
@@ -140,6 +140,17 @@ class World:
                 body={"status": status},
                 content_type=MERGE_PATCH,
             )
+
+    async def set_pod_waiting(self, name: str, why: str, said: str, *, exit_code: int = 0, message: str = "") -> None:
+        """Be the kubelet of a pod whose container cannot run."""
+        engine: Json = {"name": "engine", "ready": False, "restartCount": 3, "image": "", "imageID": ""}
+        engine["state"] = {"waiting": {"reason": why, "message": said}}
+        if exit_code:
+            engine["lastState"] = {"terminated": {"exitCode": exit_code, "reason": "Error", "message": message}}
+        await self.client.call(
+            "PATCH", path_of(PODS, self.namespace, name, "status"),
+            body={"status": {"phase": "Running", "containerStatuses": [engine]}}, content_type=MERGE_PATCH,
+        )  # fmt: skip
 
     @asynccontextmanager
     async def kubelet(self) -> AsyncIterator[None]:
@@ -193,7 +204,7 @@ async def world_in(kubeconfig: Path) -> AsyncIterator[World]:
 
 
 async def _release_all(world: World) -> None:
-    for resource in (STORM_SERVICES, ROLESETS):
+    for resource in (STORM_SERVICES, ROLESETS, PODSETS):
         for obj in await world.all(resource):
             name = obj["metadata"]["name"]
             with suppress(KubeError):

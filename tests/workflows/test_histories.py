@@ -44,7 +44,16 @@ async def test_a_recorded_history_replays(path: Path) -> None:
 
 def test_histories_of_every_operation_are_recorded() -> None:
     operations = {path.stem.partition("-")[2] for path in RECORDED}
-    assert {"create", "create-rollout", "scale", "rollout", "pause", "delete", "roleset"} <= operations
+    assert {
+        "create",
+        "create-rollout",
+        "scale",
+        "rollout",
+        "pause",
+        "commands",
+        "delete",
+        "roleset",
+    } <= operations
 
 
 async def test_a_whole_life_replays(world: World, operator: Operator, temporal: Client) -> None:
@@ -84,6 +93,11 @@ async def histories_of_a_life(world: World, temporal: Client) -> dict[str, Workf
         await handle.execute_update("resume")
         await handle.cancel()
         found["pause"] = await handle.fetch_history()
+        await handle.execute_update("plan")
+        await handle.execute_update("undo")
+        await eventually(lambda: world.is_at("llama", "v1", 1))
+        await handle.execute_update("restart")
+        found["commands"] = await handle.fetch_history()
         await world.delete(STORM_SERVICES, "llama")
         await eventually(lambda: is_gone(world))
         await handle.result()

@@ -135,18 +135,10 @@ async def test_pause_and_resume_are_edits_of_the_object(world: World, operator: 
         await ready(world, "llama")
         handle = temporal.get_workflow_handle(object_id(world, "llama"))
         edited: Any = await handle.execute_update("pause")
-        assert edited == {"paused": True, "message": ""}
+        assert edited == {"paused": True, "message": "", "did": "paused"}
         assert await is_paused(world, "llama")
         await handle.execute_update("resume")
         assert not await is_paused(world, "llama")
-
-
-async def test_a_roleset_answers_that_it_cannot_be_paused(world: World, operator: Operator, temporal: Client) -> None:
-    await world.create(role_set("pair"))
-    await eventually(lambda: has_pods(world, 1))
-    handle = temporal.get_workflow_handle(f"roleset/{world.namespace}/pair")
-    edited: Any = await handle.execute_update("pause")
-    assert edited["message"] == "RoleSet has no field spec.paused"
 
 
 async def test_a_terminated_rollout_is_started_again(world: World, operator: Operator, temporal: Client) -> None:

@@ -1,0 +1,54 @@
+/*
+ * module.h: host A, the kernel as a filter inside Envoy.
+ *
+ *   module.c         the hooks: Envoy's events told to a flow
+ *   module_act.c     what the flow answers, done with Envoy's callbacks
+ *   module_gateway.c the segment behind a filter configuration, opened as soon as there is one
+ *
+ *   gateway (one a filter configuration)          stream (one a request)
+ *     path, reader -- brix_flow_begin --------->    a flow, or NO_FLOW: nothing to decide with
+ *
+ * A request is decided once its body is complete; Envoy keeps headers and body back until then. The
+ * configuration is the text "<requests> <path of the segment>".
+ */
+#ifndef BRIX_MODULE_H
+#define BRIX_MODULE_H
+
+#include "flow.h"
+#include "module_abi.h"
+
+/* For what a request is refused with: a model's name, escaped, in header and message. */
+#define BRIX_MODULE_SCRATCH (32u * 1024)
+
+#define BRIX_MODULE_HEADERS 256 /* more are refused; Envoy is set to refuse earlier */
+
+typedef struct brix_gateway brix_gateway;
+
+/* NULL when the text is no configuration or memory is lacking. A missing segment is no failure. */
+brix_gateway *brix_gateway_open(brix_text text);
+void brix_gateway_close(brix_gateway *gateway);
+/* Begin a flow, or NULL while there is no segment, or no room. Looks for the segment at most every 100 ms. */
+brix_flow *brix_gateway_begin(brix_gateway *gateway);
+
+/* Carry out what the flow said; 0 when it was a reply and the request goes no further. */
+int brix_act_on_request(void *host, const brix_action *action);
+int brix_act_on_response(void *host, const brix_action *action);
+/* Tell the chunks of a body that came with this event to the flow. */
+int brix_act_on_request_body(void *host, brix_flow *flow, int end);
+int brix_act_on_response_body(void *host, brix_flow *flow, int end);
+/* 503 for a request that no flow was there for. */
+void brix_act_without_flow(void *host);
+/* Hand the access log what only the flow knows. */
+void brix_act_record(void *host, const brix_flow *flow);
+
+static inline envoy_text brix_to_envoy(brix_text text)
+{
+    return (envoy_text){text.at, text.length};
+}
+
+static inline brix_text brix_from_envoy(envoy_text text)
+{
+    return (brix_text){text.at, text.length};
+}
+
+#endif

@@ -1,0 +1,200 @@
+#include <stdlib.h>
+
+#include "ext_proc.h"
+#include "module.h"
+
+/* Envoy's local-reply mapper leaves bodies alone whose details begin like this. */
+#define DETAILS ((envoy_text){"gateway", 7})
+#define CHUNKS 64 /* slices of a body that are read at a time */
+
+static void set_headers(void *host, int map, const brix_action *action)
+{
+    for (uint32_t i = 0; i < action->removes; i++)
+        envoy_dynamic_module_callback_http_set_header(host, map, brix_to_envoy(action->remove[i]), (envoy_text){NULL, 0});
+    for (uint32_t i = 0; i < action->sets; i++)
+        envoy_dynamic_module_callback_http_set_header(host, map, brix_to_envoy(action->set[i].name),
+                                                      brix_to_envoy(action->set[i].value));
+}
+
+static void reply(void *host, const brix_action *action)
+{
+    envoy_header headers[BRIX_SETS];
+    for (uint32_t i = 0; i < action->sets; i++)
+        headers[i] = (envoy_header){action->set[i].name.at, action->set[i].name.length, action->set[i].value.at,
+                                    action->set[i].value.length};
+    envoy_dynamic_module_callback_http_send_response(host, action->status, headers, action->sets,
+                                                     brix_to_envoy(action->body), DETAILS);
+}
+
+int brix_act_on_request(void *host, const brix_action *action)
+{
+    if (action->kind == BRIX_REPLY) {
+        reply(host, action);
+        return 0;
+    }
+    set_headers(host, ENVOY_REQUEST_HEADERS, action);
+    if (action->clear_route_cache)
+        envoy_dynamic_module_callback_http_clear_route_cache(host);
+    return 1;
+}
+
+int brix_act_on_response(void *host, const brix_action *action)
+{
+    if (action->kind == BRIX_REPLY) {
+        reply(host, action);
+        return 0;
+    }
+    set_headers(host, ENVOY_RESPONSE_HEADERS, action);
+    return 1;
+}
+
+/* The slices of a body. More than `few` holds are rare, and only those are allocated. */
+typedef struct {
+    envoy_text *at;
+    size_t count;
+    envoy_text few[CHUNKS];
+} slices;
+
+static int read_slices(void *host, int body, slices *slices)
+{
+    slices->count = envoy_dynamic_module_callback_http_get_body_chunks_size(host, body);
+    slices->at = slices->count <= CHUNKS ? slices->few : malloc(slices->count * sizeof *slices->at);
+    if (!slices->at)
+        return 0;
+    if (slices->count > 0 && !envoy_dynamic_module_callback_http_get_body_chunks(host, body, slices->at))
+        slices->count = 0;
+    return 1;
+}
+
+static void drop_slices(slices *slices)
+{
+    if (slices->at != slices->few)
+        free(slices->at);
+}
+
+/* Feed what the flow has not seen of this body: Envoys differ in whether the last chunk is still a received
+   one or already joined to the buffered ones. `seen` are the body's bytes before it that are known. */
+static int feed_request(void *host, brix_flow *flow, int body, size_t seen, brix_out *scratch, brix_action *action)
+{
+    slices slices;
+    if (!read_slices(host, body, &slices))
+        return 0;
+    for (size_t i = 0; i < slices.count && action->kind == BRIX_CONTINUE; i++) {
+        size_t skip = seen < slices.at[i].length ? seen : slices.at[i].length;
+        seen -= skip;
+        brix_text rest = {slices.at[i].at + skip, slices.at[i].length - skip};
+        if (rest.length > 0)
+            brix_flow_request_body(flow, rest, 0, scratch, action);
+    }
+    drop_slices(&slices);
+    return 1;
+}
+
+static void refuse_without_memory(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .before = BRIX_LITERAL("out of memory"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+int brix_act_on_request_body(void *host, brix_flow *flow, int end)
+{
+    char bytes[BRIX_MODULE_SCRATCH];
+    brix_out scratch = {bytes, 0, sizeof bytes, 0};
+    brix_action action;
+    size_t buffered = envoy_dynamic_module_callback_http_get_body_size(host, ENVOY_BUFFERED_REQUEST);
+    int read = 1;
+    brix_action_begin(&action);
+    if (buffered > flow->body_length)
+        read = feed_request(host, flow, ENVOY_BUFFERED_REQUEST, (size_t)flow->body_length, &scratch, &action);
+    read = read && feed_request(host, flow, ENVOY_RECEIVED_REQUEST, 0, &scratch, &action);
+    if (!read)
+        refuse_without_memory(flow, &scratch, &action);
+    else if (end && action.kind == BRIX_CONTINUE)
+        brix_flow_request_body(flow, BRIX_LITERAL(""), 1, &scratch, &action);
+    return brix_act_on_request(host, &action);
+}
+
+/* Each slice becomes what the flow makes of it: the new ones are appended, then the old ones drained. */
+static void rewrite_response(void *host, brix_flow *flow, const slices *slices, int end)
+{
+    char bytes[BRIX_SCRATCH_BYTES];
+    size_t old = 0;
+    for (size_t i = 0; i < slices->count || (end && i == slices->count); i++) {
+        brix_text chunk = i < slices->count ? brix_from_envoy(slices->at[i]) : BRIX_LITERAL("");
+        brix_out scratch = {bytes, 0, sizeof bytes, 0};
+        brix_action action;
+        brix_action_begin(&action);
+        brix_flow_response_body(flow, chunk, end && i == slices->count, &scratch, &action);
+        brix_text piece = action.body_changed ? action.body : chunk;
+        old += chunk.length;
+        if (piece.length > 0)
+            envoy_dynamic_module_callback_http_append_body(host, ENVOY_RECEIVED_RESPONSE, brix_to_envoy(piece));
+    }
+    envoy_dynamic_module_callback_http_drain_body(host, ENVOY_RECEIVED_RESPONSE, old);
+}
+
+static void watch_response(brix_flow *flow, const slices *slices, int end)
+{
+    brix_out nothing = {NULL, 0, 0, 0};
+    brix_action action;
+    brix_action_begin(&action);
+    for (size_t i = 0; i < slices->count; i++)
+        brix_flow_response_body(flow, brix_from_envoy(slices->at[i]), 0, &nothing, &action);
+    if (end)
+        brix_flow_response_body(flow, BRIX_LITERAL(""), 1, &nothing, &action);
+}
+
+int brix_act_on_response_body(void *host, brix_flow *flow, int end)
+{
+    slices slices;
+    if (!read_slices(host, ENVOY_RECEIVED_RESPONSE, &slices))
+        return 0;
+    if (flow->is_error)
+        rewrite_response(host, flow, &slices, end);
+    else
+        watch_response(flow, &slices, end);
+    drop_slices(&slices);
+    return 1;
+}
+
+void brix_act_without_flow(void *host)
+{
+    char bytes[512];
+    brix_out scratch = {bytes, 0, sizeof bytes, 0};
+    brix_action action;
+    brix_refusal refusal = {.status = 503,
+                            .marker = BRIX_LITERAL("x-error-routing"),
+                            .marker_value = BRIX_LITERAL("true"),
+                            .before = BRIX_LITERAL("error on selecting target pod"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_action_begin(&action);
+    brix_action_refuse(&action, &scratch, &refusal);
+    reply(host, &action);
+}
+
+static void note_text(void *host, brix_text key, brix_text value)
+{
+    if (value.length > 0)
+        envoy_dynamic_module_callback_http_set_dynamic_metadata_string(host, (envoy_text){"brixflow", 8},
+                                                                       brix_to_envoy(key), brix_to_envoy(value));
+}
+
+static void note_number(void *host, brix_text key, uint64_t value)
+{
+    envoy_dynamic_module_callback_http_set_dynamic_metadata_number(host, (envoy_text){"brixflow", 8},
+                                                                   brix_to_envoy(key), (double)value);
+}
+
+void brix_act_record(void *host, const brix_flow *flow)
+{
+    brix_record record;
+    brix_flow_record(flow, &record);
+    note_text(host, BRIX_LITERAL("model"), record.model);
+    note_text(host, BRIX_LITERAL("outcome"), brix_outcome_name(record.outcome));
+    if (flow->usage.seen == 0)
+        return;
+    note_number(host, BRIX_LITERAL("prompt_tokens"), record.prompt_tokens);
+    note_number(host, BRIX_LITERAL("completion_tokens"), record.completion_tokens);
+}

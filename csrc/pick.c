@@ -1,0 +1,191 @@
+/*
+ * Picking: one strategy takes its least (or greatest) score; a list takes the greatest weighted mean of scores
+ * that were brought to 0..1; equals have the same chance. A strategy without data of any candidate picks evenly.
+ */
+#include <math.h>
+
+#include "search.h"
+
+#define EQUAL 1e-9
+
+typedef struct {
+    const brix_pod_row *pod;
+    double score;
+    uint32_t equals; /* seen so far, the kept one included */
+} best;
+
+/* Keep the greater; among equals each is kept with the same chance. */
+static void consider(brix_search *search, best *best, const brix_pod_row *pod, double score)
+{
+    if (best->pod && score < best->score - EQUAL)
+        return;
+    best->equals = best->pod && score <= best->score + EQUAL ? best->equals + 1 : 1;
+    if (best->equals == 1 || brix_random_below(&search->random, best->equals) == 0)
+        best->pod = pod;
+    if (best->equals == 1)
+        best->score = score;
+}
+
+/* --- any candidate ---- */
+
+typedef struct {
+    uint32_t seen;
+    const brix_pod_row *pod;
+} any;
+
+static void draw(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    any *drawn = context;
+    drawn->seen += chunk->count;
+    if (chunk->count && brix_random_below(&search->random, drawn->seen) < chunk->count)
+        drawn->pod = chunk->pod[brix_random_below(&search->random, chunk->count)];
+}
+
+static const brix_pod_row *pick_any(brix_search *search)
+{
+    any drawn = {0};
+    brix_each_chunk(search, draw, &drawn);
+    return drawn.pod;
+}
+
+/* --- the better of two ---- */
+
+typedef struct {
+    uint32_t wanted[2]; /* indexes among the candidates */
+    uint32_t seen;
+    const brix_pod_row *pod[2];
+    double load[2];
+} two;
+
+static void take_two(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    two *drawn = context;
+    (void)search;
+    for (int i = 0; i < 2; i++) {
+        if (drawn->wanted[i] < drawn->seen || drawn->wanted[i] - drawn->seen >= chunk->count)
+            continue;
+        drawn->pod[i] = chunk->pod[drawn->wanted[i] - drawn->seen];
+        drawn->load[i] = chunk->load[drawn->wanted[i] - drawn->seen];
+    }
+    drawn->seen += chunk->count;
+}
+
+static const brix_pod_row *pick_of_two(brix_search *search)
+{
+    two drawn = {0};
+    if (search->candidates < 2)
+        return pick_any(search);
+    drawn.wanted[0] = brix_random_below(&search->random, search->candidates);
+    drawn.wanted[1] = brix_random_below(&search->random, search->candidates - 1);
+    drawn.wanted[1] += drawn.wanted[1] >= drawn.wanted[0];
+    brix_each_chunk(search, take_two, &drawn);
+    return drawn.load[0] <= drawn.load[1] ? drawn.pod[0] : drawn.pod[1];
+}
+
+/* --- one strategy ---- */
+
+static void find_best(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    double scores[BRIX_CHUNK];
+    brix_strategy strategy = search->plan.item[0].strategy;
+    int larger = brix_is_larger_better(strategy);
+    brix_scores(search, chunk, strategy, scores);
+    for (uint32_t c = 0; c < chunk->count; c++)
+        if (!isnan(scores[c]))
+            consider(search, context, chunk->pod[c], larger ? scores[c] : -scores[c]);
+}
+
+static const brix_pod_row *pick_by_score(brix_search *search, uint32_t *blind)
+{
+    best best = {0};
+    brix_each_chunk(search, find_best, &best);
+    if (best.pod)
+        return best.pod;
+    *blind = 1;
+    return pick_any(search);
+}
+
+/* --- a list ---- */
+
+typedef struct {
+    double least;
+    double most;
+} range;
+
+typedef struct {
+    range of[BRIX_PLAN_ITEMS];
+    double weights;
+    best best;
+} blend;
+
+static void find_ranges(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    blend *blend = context;
+    double scores[BRIX_CHUNK];
+    for (uint32_t i = 0; i < search->plan.items; i++) {
+        range *range = &blend->of[i];
+        brix_scores(search, chunk, search->plan.item[i].strategy, scores);
+        for (uint32_t c = 0; c < chunk->count; c++) {
+            double score = isfinite(scores[c]) ? scores[c] : NAN;
+            range->least = score < range->least ? score : range->least;
+            range->most = score > range->most ? score : range->most;
+        }
+    }
+}
+
+/* Brought to 0..1, more is better: final += share * that. All equal: 1. Without data: 0. */
+static void add_share(const double *scores, uint32_t count, range range, int larger, double share, double *final)
+{
+    double width = range.most - range.least, zero = larger ? range.least : range.most;
+    double factor = width > 0 ? (larger ? share : -share) / width : 0, constant = width > 0 ? 0 : share;
+    for (uint32_t c = 0; c < count; c++) {
+        double part = (scores[c] - zero) * factor + constant;
+        final[c] += isfinite(scores[c]) ? part : 0;
+    }
+}
+
+static void find_blended(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    blend *blend = context;
+    double scores[BRIX_CHUNK], final[BRIX_CHUNK] = {0};
+    for (uint32_t i = 0; i < search->plan.items; i++) {
+        brix_plan_item item = search->plan.item[i];
+        brix_scores(search, chunk, item.strategy, scores);
+        add_share(scores, chunk->count, blend->of[i], brix_is_larger_better(item.strategy),
+                  item.weight / blend->weights, final);
+    }
+    for (uint32_t c = 0; c < chunk->count; c++)
+        consider(search, &blend->best, chunk->pod[c], final[c]);
+}
+
+static const brix_pod_row *pick_by_list(brix_search *search, uint32_t *blind)
+{
+    blend blend = {0};
+    for (uint32_t i = 0; i < search->plan.items; i++) {
+        blend.of[i] = (range){INFINITY, -INFINITY};
+        blend.weights += search->plan.item[i].weight;
+    }
+    brix_each_chunk(search, find_ranges, &blend);
+    for (uint32_t i = 0; i < search->plan.items; i++)
+        *blind |= (uint32_t)(blend.of[i].least > blend.of[i].most) << i;
+    brix_each_chunk(search, find_blended, &blend);
+    return blend.best.pod;
+}
+
+const brix_pod_row *brix_pick(brix_search *search, uint32_t *blind)
+{
+    *blind = 0;
+    brix_survey(search);
+    if (search->candidates == 0)
+        return NULL;
+    if (search->plan.items > 1)
+        return pick_by_list(search, blind);
+    switch (search->plan.item[0].strategy) {
+    case BRIX_RANDOM:
+        return pick_any(search);
+    case BRIX_POWER_OF_TWO:
+        return pick_of_two(search);
+    default:
+        return pick_by_score(search, blind);
+    }
+}

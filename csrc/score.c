@@ -1,0 +1,102 @@
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+
+#include "gauges.h"
+#include "search.h"
+
+/* What a request that came since the sample adds at least: gauges lag, and all would pick the same least. */
+#define LEAST_SHARE 0.01
+#define LEAST_SECONDS 0.001
+
+int brix_is_larger_better(brix_strategy strategy)
+{
+    return strategy == BRIX_SESSION_AFFINITY;
+}
+
+/* The value of an old sample with the load of now. NaN stays NaN. */
+static double grown(double value, double growth, double least)
+{
+    return value + growth * (value > least ? value : least);
+}
+
+static void score_gauge(const brix_map *map, const brix_chunk *chunk, brix_gauge gauge, double *scores)
+{
+    for (uint32_t c = 0; c < chunk->count; c++)
+        scores[c] = grown(brix_gauge_read(map, gauge, chunk->pod[c]->place), chunk->growth[c], LEAST_SHARE);
+}
+
+/* An engine without a cache in host memory has nothing in it. */
+static void score_kv_cache(const brix_map *map, const brix_chunk *chunk, double *scores)
+{
+    for (uint32_t c = 0; c < chunk->count; c++) {
+        double cpu = brix_gauge_read(map, BRIX_GAUGE_CPU_CACHE, chunk->pod[c]->place);
+        double usage = brix_gauge_read(map, BRIX_GAUGE_KV_CACHE, chunk->pod[c]->place) + (isnan(cpu) ? 0 : cpu);
+        scores[c] = grown(usage, chunk->growth[c], LEAST_SHARE);
+    }
+}
+
+/* Tokens that the pod would have to work on with one request more; those of a prompt count twice. */
+static void score_throughput(const brix_map *map, const brix_chunk *chunk, double *scores)
+{
+    for (uint32_t c = 0; c < chunk->count; c++) {
+        double prompt = brix_gauge_read(map, BRIX_GAUGE_PROMPT_LENGTH, chunk->pod[c]->place);
+        double generation = brix_gauge_read(map, BRIX_GAUGE_GENERATION_LENGTH, chunk->pod[c]->place);
+        scores[c] = isnan(chunk->growth[c]) ? NAN : (2 * prompt + generation) * (1 + chunk->load[c]);
+    }
+}
+
+static double scaled(double time, double own_length, double length)
+{
+    return own_length > 0 ? time / own_length * length : time;
+}
+
+static void score_latency(const brix_search *search, const brix_chunk *chunk, double *scores)
+{
+    const brix_map *map = &search->view->map;
+    for (uint32_t c = 0; c < chunk->count; c++) {
+        uint32_t place = chunk->pod[c]->place;
+        double prefill = scaled(brix_gauge_read(map, BRIX_GAUGE_PREFILL_TIME, place),
+                                brix_gauge_read(map, BRIX_GAUGE_PROMPT_LENGTH, place), search->prompt_tokens);
+        double decode = scaled(brix_gauge_read(map, BRIX_GAUGE_DECODE_TIME, place),
+                               brix_gauge_read(map, BRIX_GAUGE_GENERATION_LENGTH, place), search->generation_tokens);
+        double queue = brix_gauge_read(map, BRIX_GAUGE_QUEUE_TIME, place);
+        scores[c] = grown(queue + prefill + decode, chunk->growth[c], LEAST_SECONDS);
+    }
+}
+
+static void score_session(const brix_search *search, const brix_chunk *chunk, double *scores)
+{
+    uint32_t place = brix_session_place(&search->session);
+    for (uint32_t c = 0; c < chunk->count; c++)
+        scores[c] = chunk->pod[c]->place == place;
+}
+
+void brix_scores(const brix_search *search, const brix_chunk *chunk, brix_strategy strategy, double *scores)
+{
+    const brix_map *map = &search->view->map;
+    int needs_gauges = (brix_strategy_needs(strategy) & BRIX_NEEDS_GAUGES) != 0;
+    if (needs_gauges && !brix_map_has(map, BRIX_REGION_GAUGES)) {
+        for (uint32_t c = 0; c < chunk->count; c++)
+            scores[c] = NAN;
+        return;
+    }
+    switch (strategy) {
+    case BRIX_LEAST_BUSY_TIME:
+        return score_gauge(map, chunk, BRIX_GAUGE_BUSY, scores);
+    case BRIX_LEAST_GPU_CACHE:
+        return score_gauge(map, chunk, BRIX_GAUGE_GPU_CACHE, scores);
+    case BRIX_LEAST_UTILIZATION:
+        return score_gauge(map, chunk, BRIX_GAUGE_UTILIZATION, scores);
+    case BRIX_LEAST_KV_CACHE:
+        return score_kv_cache(map, chunk, scores);
+    case BRIX_THROUGHPUT:
+        return score_throughput(map, chunk, scores);
+    case BRIX_LEAST_LATENCY:
+        return score_latency(search, chunk, scores);
+    case BRIX_SESSION_AFFINITY:
+        return score_session(search, chunk, scores);
+    default:
+        for (uint32_t c = 0; c < chunk->count; c++)
+            scores[c] = strategy == BRIX_LEAST_REQUEST ? chunk->load[c] : 0;
+    }
+}

@@ -1,0 +1,172 @@
+#define _POSIX_C_SOURCE 200809L
+#include "search.h"
+
+#include <math.h>
+
+#include "counters.h"
+#include "gauges.h"
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+uint32_t brix_random_below(uint64_t *state, uint32_t bound)
+{
+    return (uint32_t)((next_random(state) >> 32) * bound >> 32);
+}
+
+static void find_slots(brix_search *search)
+{
+    const brix_map *map = &search->view->map;
+    search->slots = 0;
+    for (uint32_t i = 0; i < map->limits.readers && i < BRIX_READERS_LIMIT; i++) {
+        brix_slot *slot = brix_map_slot(map, i);
+        if (atomic_load_explicit(&slot->state, memory_order_relaxed) == BRIX_SLOT_CLAIMED)
+            search->slot[search->slots++] = slot;
+    }
+}
+
+const brix_pod_row *brix_member_at(const brix_search *search, uint32_t index)
+{
+    const brix_map *map = &search->view->map;
+    if (index >= map->limits.members)
+        return NULL;
+    uint32_t pod = brix_topology_members(map, search->topology)[index];
+    if (pod >= map->limits.pods)
+        return NULL;
+    const brix_pod_row *row = brix_topology_pod(map, search->topology, pod);
+    return row->place < map->limits.pods ? row : NULL;
+}
+
+static int is_candidate(const brix_search *search, const brix_pod_row *pod)
+{
+    if (!pod || !pod->ready)
+        return 0;
+    if (search->selector.requirements == 0)
+        return 1;
+    return brix_selector_matches(&search->selector,
+                                 brix_topology_text(&search->view->map, search->topology, pod->labels));
+}
+
+static void add_loads(const brix_search *search, brix_chunk *chunk)
+{
+    for (uint32_t c = 0; c < chunk->count; c++)
+        chunk->load[c] = 0;
+    for (uint32_t i = 0; i < search->slots; i++) {
+        brix_pod_cells *cells = brix_slot_pod(&search->view->map, search->slot[i], 0);
+        for (uint32_t c = 0; c < chunk->count; c++)
+            chunk->load[c] += brix_cell_for(&cells[chunk->pod[c]->place].running, chunk->pod[c]->generation);
+    }
+}
+
+/* What the pod's load grew by since its engine was asked, as a share of what the engine ran then. */
+static double growth_since(const brix_map *map, uint32_t place, double load)
+{
+    double grown = load - brix_gauge_read(map, BRIX_GAUGE_LOCAL, place);
+    if (!(grown > 0))
+        return 0;
+    double running = brix_gauge_read(map, BRIX_GAUGE_RUNNING, place);
+    return grown / ((running > 0 ? running : 0) + 1);
+}
+
+static void add_growth(const brix_search *search, brix_chunk *chunk)
+{
+    const brix_map *map = &search->view->map;
+    int has_gauges = brix_map_has(map, BRIX_REGION_GAUGES);
+    for (uint32_t c = 0; c < chunk->count; c++) {
+        uint32_t place = chunk->pod[c]->place;
+        chunk->growth[c] = NAN;
+        if (!has_gauges || !brix_gauge_is_fresh(map, place, chunk->pod[c]->generation, search->now))
+            continue;
+        double remote = brix_gauge_read(map, BRIX_GAUGE_REMOTE, place);
+        chunk->growth[c] = growth_since(map, place, chunk->load[c]);
+        chunk->load[c] += remote > 0 ? remote : 0;
+    }
+}
+
+static void collect(brix_search *search, uint32_t from)
+{
+    brix_chunk *chunk = &search->chunk;
+    uint32_t index = from;
+    chunk->count = 0;
+    for (; index < search->model->count && chunk->count < BRIX_CHUNK; index++) {
+        const brix_pod_row *pod = brix_member_at(search, search->model->first + index);
+        if (is_candidate(search, pod))
+            chunk->pod[chunk->count++] = pod;
+    }
+    chunk->next = index;
+    if (search->needs & (BRIX_NEEDS_LOAD | BRIX_NEEDS_GAUGES)) {
+        if (!search->is_collected && from == 0)
+            find_slots(search);
+        add_loads(search, chunk);
+        add_growth(search, chunk);
+    }
+}
+
+void brix_each_chunk(brix_search *search, brix_visit visit, void *context)
+{
+    brix_chunk *chunk = &search->chunk;
+    if (!search->is_collected) {
+        collect(search, 0);
+        search->is_collected = chunk->next == search->model->count;
+    }
+    visit(search, chunk, context);
+    if (search->is_collected)
+        return;
+    while (chunk->next < search->model->count) {
+        collect(search, chunk->next);
+        visit(search, chunk, context);
+    }
+}
+
+typedef struct {
+    double prompt, generation;
+    uint32_t prompts, generations;
+} survey;
+
+static void measure(const brix_map *map, const brix_chunk *chunk, survey *found)
+{
+    for (uint32_t c = 0; c < chunk->count; c++) {
+        if (isnan(chunk->growth[c]))
+            continue;
+        double prompt = brix_gauge_read(map, BRIX_GAUGE_PROMPT_LENGTH, chunk->pod[c]->place);
+        double generation = brix_gauge_read(map, BRIX_GAUGE_GENERATION_LENGTH, chunk->pod[c]->place);
+        found->prompt += prompt > 0 ? prompt : 0;
+        found->prompts += prompt > 0;
+        found->generation += generation > 0 ? generation : 0;
+        found->generations += generation > 0;
+    }
+}
+
+static void look_at(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    survey *found = context;
+    const brix_map *map = &search->view->map;
+    search->candidates += chunk->count;
+    if (search->needs & BRIX_NEEDS_LENGTHS)
+        measure(map, chunk, found);
+    if (!(search->needs & BRIX_NEEDS_SESSION))
+        return;
+    for (uint32_t c = 0; c < chunk->count; c++)
+        brix_session_consider(&search->session, brix_topology_text(map, search->topology, chunk->pod[c]->address),
+                              chunk->pod[c]->place);
+}
+
+#define UNKNOWN_PROMPT 10.0 /* tokens, when no pod tells */
+#define UNKNOWN_GENERATION 100.0
+
+void brix_survey(brix_search *search)
+{
+    survey found = {0};
+    if (search->needs & BRIX_NEEDS_SESSION)
+        brix_session_begin(&search->session, search->request->session_id, search->request->session_key);
+    brix_each_chunk(search, look_at, &found);
+    double asked = (double)search->request->prompt_tokens;
+    double prompt = found.prompts ? found.prompt / found.prompts : UNKNOWN_PROMPT;
+    search->prompt_tokens = asked > 0 ? asked : prompt;
+    search->generation_tokens = found.generations ? found.generation / found.generations : UNKNOWN_GENERATION;
+}

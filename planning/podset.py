@@ -1,0 +1,201 @@
+"""The rules of a PodSet: pods with places that make up one engine, replaced one by one or only all together.
+
+A pod that has ended goes before anything else, since its name is the one of its successor. With `Recreate` a group
+lives and dies as a whole: any rank that fails, by restarting too, takes the others along, as distributed engines need
+it. A group that fails again soon waits longer each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from crds import labels
+from planning import gang, podset_status
+from planning.backoff import earliest, held_back
+from planning.groups import PODSET
+from planning.objects import generation_of, has_finalizer, in_order, is_deleting, name_of, spec_of, status_of, uid_of
+from planning.planner import Plan, Resource, World
+from planning.podset_ranks import Group, Rank, failed_ranks, observe
+from planning.roleset import POD, conclude, gone
+from planning.view import RoleRow, counted, model_of, page
+from planning.wire import (
+    AddFinalizer,
+    CreateGroupPods,
+    DeleteGroupPods,
+    Memory,
+    ReleaseFinalizer,
+    Step,
+    Target,
+    Told,
+    View,
+)
+
+Json = dict[str, Any]
+RECREATE: Final = "Recreate"
+
+
+@dataclass(frozen=True, slots=True)
+class PodSetPlanner:
+    """Plans one PodSet, owned or stand-alone."""
+
+    @property
+    def resource(self) -> Resource:
+        return PODSET
+
+    @property
+    def owns(self) -> Sequence[Resource]:
+        return (POD, *gang.POD_GROUPS)
+
+    def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a PodSet has none)
+        if world.object is None or uid_of(world.object) != world.ref.uid:
+            return gone(world)
+        if is_deleting(world.object):
+            return _deletion(world, world.object, memory)
+        return _Pass(world, world.object, memory).plan()
+
+
+def _deletion(world: World, podset: Json, memory: Memory) -> Plan:
+    pods = world.children.get(POD.key, ())
+    steps: list[Step] = []
+    if pods:
+        staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
+        targets = [Target(name=name_of(pod), uid=uid_of(pod)) for pod in staying]
+        steps = [DeleteGroupPods(targets=targets)]
+        reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
+    elif has_finalizer(podset, labels.PODSET_FINALIZER):
+        steps = [*gang.removal(world), ReleaseFinalizer(finalizer=labels.PODSET_FINALIZER)]
+        reason = "no pod is left: release the finalizer"
+    else:
+        reason = "other finalizers hold the object"
+    view = View(phase="Deleting", model=_model(podset), details=f"**Deleting**: {reason}")
+    return conclude(world, podset, memory, steps, reason, view)
+
+
+class _Pass:
+    """One look at a living PodSet."""
+
+    def __init__(self, world: World, podset: Json, memory: Memory) -> None:
+        self.world, self.podset, self.memory = world, podset, memory
+        self.group = observe(podset, world.children.get(POD.key, ()))
+        self.recreates = spec_of(podset).get("recoveryPolicy") == RECREATE
+        self.failed = failed_ranks(podset, self.group, recreates=self.recreates)
+        self.restarts = _restarts(podset, self.group, self.failed)
+        self._wake_at: datetime | None = None
+
+    def plan(self) -> Plan:
+        ganged = gang.plan_gang(self.world, self.podset, self.memory)
+        wanted = [*self._finalizer(), *ganged.steps, *self._pods()]
+        steps = held_back(wanted, self.memory, generation_of(self.podset), self.world.now)
+        health = podset_status.health_of(self.podset, self.group, self.failed, self.memory)
+        events = gang.missing_event(status_of(self.podset).get("conditions") or (), ganged.condition)
+        status = podset_status.status(
+            self.podset, self.group, health, ganged.condition, self.restarts, self.world.now
+        )  # fmt: skip
+        view = self._view(health)
+        return conclude(
+            self.world, self.podset, self.memory, steps, self._reason(steps), view,
+            status=status, wake_at=self._wake_at, events=events,
+        )  # fmt: skip
+
+    def _finalizer(self) -> list[Step]:
+        if has_finalizer(self.podset, labels.PODSET_FINALIZER):
+            return []
+        return [AddFinalizer(finalizer=labels.PODSET_FINALIZER)]
+
+    # The pods.
+
+    def _pods(self) -> list[Step]:
+        group = self.group
+        if group.restart_asked:
+            return [self._delete_all("somebody asked for a restart")]
+        if group.surplus:
+            over = group.surplus
+            message = f"{len(group.staying)} pods, {group.size} wanted: delete {', '.join(r.name for r in over)[:300]}"
+            return [_delete(over, labels.EVENT_SCALING_DOWN, message)]
+        return self._recreate() if self.recreates else self._replace()
+
+    def _recreate(self) -> list[Step]:
+        """All or none: the group is whole and well, or it goes, or it is made anew."""
+        group = self.group
+        if not group.ranks:
+            return [self._create(group.missing, fresh=not self.restarts)]
+        if self.failed:
+            if not self._is_time_for(self.failed):
+                return []
+            return [self._delete_all(f"pod {self.failed[0].name} has failed")]
+        if group.missing and group.staying:
+            return [self._delete_all(f"{len(group.missing)} of {counted(group.size, 'pod')} missing")]
+        return []
+
+    def _replace(self) -> list[Step]:
+        """One by one; before a missing pod is made again those go that have restarted, since they wait for it."""
+        group = self.group
+        ended = [rank for rank in group.ended if self._is_time_for([rank])]
+        if ended:
+            message = f"delete {', '.join(rank.name for rank in ended)[:300]}: it has ended"
+            return [_delete(ended, labels.EVENT_DELETING_UNHEALTHY, message)]
+        if not group.missing:
+            return []
+        restarted = [rank for rank in group.staying if rank.restarted]
+        if restarted:
+            message = f"delete {', '.join(rank.name for rank in restarted)[:300]}: it restarted and another is missing"
+            return [_delete(restarted, labels.EVENT_DELETING_UNHEALTHY, message)]
+        return [self._create(group.missing, fresh=not group.ranks and not self.restarts)]
+
+    def _is_time_for(self, ranks: Sequence[Rank]) -> bool:
+        at = max(rank.may_be_replaced_at() for rank in ranks)
+        if at <= self.world.now:
+            return True
+        self._wake_at = earliest(self._wake_at, at)
+        return False
+
+    def _delete_all(self, why: str) -> DeleteGroupPods:
+        present = [rank for rank in self.group.ranks if not rank.leaving]
+        message = f"delete {counted(len(present), 'pod')}: {why}"
+        return _delete(present, labels.EVENT_RECREATING_ALL, message)
+
+    def _create(self, indexes: Sequence[int], *, fresh: bool) -> CreateGroupPods:
+        total = counted(self.group.size, "pod")
+        reason = labels.EVENT_PODS_CREATED if fresh else labels.EVENT_REPLACING_UNHEALTHY
+        told = Told(reason=reason, message=f"create {len(indexes)} missing of {total}")
+        return CreateGroupPods(indexes=list(indexes), restarts=self.restarts, tells=[told])
+
+    # What people read.
+
+    def _reason(self, steps: Sequence[Step]) -> str:
+        said = [told.message for step in steps for told in getattr(step, "tells", ())]
+        counts = f"{self.group.ready} of {self.group.size} ready"
+        return f"{', '.join(said) or ', '.join(step.type for step in steps)}; {counts}"[:500]
+
+    def _view(self, health: podset_status.Health) -> View:
+        row = RoleRow("pods", self.group.size, self.group.ready, len(self.group.active), health.sentence)
+        revision = (self.podset["metadata"].get("labels") or {}).get(labels.ROLE_REVISION_NAME, "")
+        details = page(
+            phase=health.phase, revision=revision, rows=[row], wake_at=self._wake_at, now=self.world.now
+        )  # fmt: skip
+        return View(
+            phase=health.phase, revision=revision, blocked=health.blocked, model=_model(self.podset), details=details
+        )
+
+
+def _restarts(podset: Json, group: Group, failed: Sequence[Rank]) -> int:
+    """How often pods were replaced after a failure, the failures in sight included."""
+    counted_before = int(status_of(podset).get("restarts") or 0)
+    known = [rank.failures for rank in group.ranks]
+    coming = [rank.failures + 1 for rank in failed]
+    return max([counted_before, *known, *coming])
+
+
+def _delete(ranks: Sequence[Rank], reason: str, message: str) -> DeleteGroupPods:
+    return DeleteGroupPods(
+        targets=[rank.target for rank in ranks],
+        disruptive=any(rank.ready for rank in ranks),
+        tells=[Told(reason=reason, message=message[:500])],
+    )
+
+
+def _model(podset: Json) -> str:
+    return model_of([spec_of(podset)])
