@@ -1,7 +1,7 @@
 """Cases of the orchestration document that a controller has to show: real API server, webhooks, operator and Temporal.
 
-Pods are marked Ready by the test, so that every step of an order can be seen (CRD cases B13 to B15, B19 to B22, B31,
-B32).
+Pods are marked Ready by the test, so that every step of an order can be seen (CRD cases B13 to B15, B19 to B22, B27,
+B31, B32).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities.resources import PODS, REVISIONS, ROLESETS, STORM_SERVICES
+from activities.resources import PODS, PODSETS, REVISIONS, ROLESETS, STORM_SERVICES
 from tests.workflows.rig import World, eventually, names, pod_template, storm_service
 
 Json = dict[str, Any]
@@ -65,6 +65,40 @@ async def test_b13_to_b15_pods_are_drawn_to_those_of_their_scope(world, webhooks
     assert term["topologyKey"] == policy["key"]
     own = pod["metadata"]["labels"]
     assert term["labelSelector"] == {"matchLabels": {label: own[label] for label in labels}}
+
+
+async def test_b13_the_template_of_a_podset_has_the_term(world, webhooks, operator):
+    manifest = storm_service("near")
+    template = manifest["spec"]["template"]["spec"]
+    template["topologyPolicy"] = {"scope": "RoleSet", "key": "kubernetes.io/hostname"}
+    template["roles"][0]["podGroupSize"] = 2
+    await world.create(manifest)
+    (podset,) = await eventually(lambda: world.all(PODSETS), what="the PodSet exists")
+    affinity = podset["spec"]["template"]["spec"]["affinity"]["podAffinity"]
+    (weighted,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    labels = {label: podset["metadata"]["labels"][label] for label in ("storm-service-name", "roleset-name")}
+    assert weighted["weight"] == 100
+    assert weighted["podAffinityTerm"]["labelSelector"] == {"matchLabels": labels}
+
+
+async def test_b27_a_podset_has_a_pod_for_each_place_and_is_ready_after_the_last(world, webhooks, operator):
+    body = {"apiVersion": PODSETS.api_version, "kind": "PodSet", "metadata": {"name": "pair"}}
+    spec = {"podGroupSize": 2, "template": pod_template({"app": "pair"}, "engine:v1")}
+    await world.client.create(PODSETS, world.namespace, body | {"spec": spec})
+
+    async def shown(phase: str, ready: int) -> bool:
+        status = ((await world.get(PODSETS, "pair")) or {}).get("status") or {}
+        return (status.get("phase"), status.get("readyPods"), status.get("totalPods")) == (phase, ready, 2)
+
+    await eventually(lambda: shown("Pending", 0), what="two pods and none is ready")
+    pods = {each["metadata"]["name"]: each["metadata"]["labels"] for each in await world.all(PODS)}
+    index = "stormservice.orchestration.aibrix.ai/pod-group-index"
+    assert {name: found[index] for name, found in pods.items()} == {"pair-0": "0", "pair-1": "1"}
+    await world._set_ready("pair-0")
+    await eventually(lambda: shown("Running", 1), what="one is ready")
+    await world._set_ready("pair-1")
+    await eventually(lambda: shown("Ready", 2), what="both are ready")
+    await world.delete(PODSETS, "pair")
 
 
 # --- order of roles ---------------------------------------------------------------------------------------------------
