@@ -48,6 +48,12 @@ def apply(cluster: ControlPlane, folder: str) -> None:
     cluster.kubectl("apply", "--server-side", "-k", str(DEPLOY / folder))
 
 
+def test_no_kustomization_is_forgotten():
+    """`base` and `workloads` are the parts of `default`; `local` is what every other test of this project runs on."""
+    folders = {path.parent.name for path in DEPLOY.glob("*/kustomization.yaml")}
+    assert folders == {"crds", "default", "redis", "gateway"} | {"base", "workloads", "local"}
+
+
 def install(cluster: ControlPlane) -> None:
     """In the order of docs/admission.md; each folder once."""
     foreign = [stand_in(name, *rest) for name, rest in FOREIGN.items()]
