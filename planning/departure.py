@@ -8,9 +8,10 @@ from typing import Any
 
 from crds import labels
 from planning.conditions import Condition, merged
-from planning.objects import is_deleting, name_of, status_of
+from planning.objects import condition, in_order, is_deleting, name_of, status_of
 from planning.roleset_status import REASON_BLOCKED
 from planning.storm_status import blocked_by
+from planning.trouble import leaving_trouble
 
 Json = dict[str, Any]
 
@@ -27,6 +28,20 @@ def status(leaving: Json, blocked: str, now: datetime) -> Json | None:
 def held_by(rolesets: Sequence[Json]) -> str:
     """What keeps the RoleSets of a StormService that goes: their pods, or somebody's finalizer."""
     return blocked_by(found for found in rolesets if is_deleting(found)) or _foreign_finalizer(rolesets)
+
+
+def held_by_members(pods: Iterable[Json], podsets: Iterable[Json], now: datetime) -> str:
+    """What keeps the pods and PodSets of a RoleSet that goes."""
+    said = [leaving_trouble(pod, now) for pod in in_order(pods)]
+    said += [_of_podset(podset) for podset in in_order(podsets)]
+    return next((sentence for sentence in said if sentence), "")
+
+
+def _of_podset(podset: Json) -> str:
+    progressing = condition(podset, labels.PROGRESSING)
+    if not is_deleting(podset) or progressing.get("reason") != REASON_BLOCKED:
+        return ""
+    return str(progressing.get("message") or "")
 
 
 def _foreign_finalizer(rolesets: Iterable[Json]) -> str:

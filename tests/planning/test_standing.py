@@ -167,7 +167,6 @@ def test_a_rollout_tells_its_start_its_end_and_what_blocks_it() -> None:
     assert of_decision(failed, "r2", now - timedelta(minutes=10, seconds=5), now) == [
         ("Warning", "RolloutFailed", "r2 failed after 10 min 5 s: no progress for 600 s; blocked by pod p waits")
     ]
-    assert of_decision(Decision(reason="", view=view), "r2", None, now) == [("Warning", "Blocked", "pod p waits")]
     assert of_decision(Decision(reason="", view=View()), "r2", None, now) == []
 
 

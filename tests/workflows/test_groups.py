@@ -12,11 +12,13 @@ from activities import informer
 from activities.errors import KubeError
 from activities.events import EVENTS
 from activities.kube import MERGE_PATCH, path_of
-from activities.resources import PODS, PODSETS, ROLESETS
+from activities.resources import PODS, PODSETS, ROLESETS, STORM_SERVICES
 from local.control_plane_only import ControlPlane
 from planning.gang import SCHEDULERS
 from planning.planner import Json, Resource
-from tests.workflows.rig import World, eventually, names, pod_template, uids
+from tests.workflows.node import GATE, PaperNode
+from tests.workflows.rig import World, eventually, names, pod_template, storm_service, uids
+from tests.workflows.test_in_place import WARM, engine
 from workflows.operator import Operator
 
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
@@ -141,6 +143,40 @@ async def test_43_a_role_of_groups_is_replaced_and_says_once_that_it_is_not_upda
     assert "PodSet" in told[0]["message"]
     await world.delete(ROLESETS, "set")
     await eventually(lambda: nothing_left(world))
+
+
+async def test_a_group_counts_once_its_first_pod_has_generated(world: World, operator: Operator) -> None:
+    gated = pod_template({"app": "set"}, "engine:v1")
+    gated["spec"]["readinessGates"] = [{"conditionType": GATE}]
+    async with engine([503, 200]) as port, PaperNode(world, address="127.0.0.1").running():
+        await world.create(role_set("set", {"podGroupSize": 2, "warmUp": {"port": port}, "template": gated}))
+        await eventually(lambda: world.is_ready("set", ROLESETS))
+        marks = {
+            pod["metadata"]["name"][-2:]: '"done"' in pod["metadata"]["annotations"].get(WARM, "")
+            for pod in await world.all(PODS)
+        }
+    assert marks == {"-0": True, "-1": False}
+
+
+async def test_a_storm_service_of_groups_is_made_rolled_out_and_deleted(world: World, operator: Operator) -> None:
+    async with world.kubelet():
+        body = storm_service("llama", replicas=2)
+        body["spec"]["template"]["spec"]["roles"][0]["podGroupSize"] = 2
+        await world.create(body)
+        await eventually(lambda: serves(world, "v1"), what="two RoleSets of one group of two pods")
+        before = uids(await world.all(PODS))
+        await world.set_image("llama", "v2")
+        await eventually(lambda: serves(world, "v2"), what="all groups run v2")
+        assert not before & uids(await world.all(PODS))
+        await world.delete(STORM_SERVICES, "llama")
+        await eventually(lambda: nothing_left(world))
+
+
+async def serves(world: World, image: str) -> bool:
+    pods, sets = await world.all(PODS), await world.all(PODSETS)
+    images = {pod["spec"]["containers"][0]["image"] for pod in pods}
+    whole = (len(pods), len(sets), images) == (4, 2, {f"engine:{image}"})
+    return whole and await world.is_ready("llama")
 
 
 async def is_new(world: World, before: Json) -> bool:
