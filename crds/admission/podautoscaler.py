@@ -52,7 +52,7 @@ def warnings(obj: Json) -> Iterator[str]:
     for key in DURATION_ANNOTATIONS:
         if (value := found.get(key)) is not None and not _DURATION.match(text(value)):
             yield f"annotation {key} is ignored: {text(value)!r} is not a duration such as 90s"
-    yield from _unwise_target(spec, found)
+    yield from _unwise_target(spec)
     for place, source in mappings(spec.get("metricsSources")):
         path = f"spec.metricsSources[{place}]"
         if source.get("metricSourceType") == "domain":
@@ -61,13 +61,10 @@ def warnings(obj: Json) -> Iterator[str]:
             yield f"{path}.port: {text(source['port'])!r} is no port, the metric cannot be read"
 
 
-def _unwise_target(spec: Json, annotations: Json) -> Iterator[str]:
+def _unwise_target(spec: Json) -> Iterator[str]:
     api_version = text(mapping(spec, "scaleTargetRef").get("apiVersion"))
     if api_version.count("/") > 1 or api_version.endswith("/"):
         yield f"spec.scaleTargetRef.apiVersion: {api_version!r} is no group and version, nothing is found"
-    is_ours = spec.get("scalingStrategy") in ("KPA", "APA")
-    if is_ours and spec.get("minReplicas") == 0 and text(annotations.get(labels.SCALE_TO_ZERO)).lower() != "true":
-        yield f'spec.minReplicas is 0: without annotation {labels.SCALE_TO_ZERO}="true" one replica is kept'
 
 
 def parse_number(value: str) -> float | None:

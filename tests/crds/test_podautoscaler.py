@@ -139,10 +139,7 @@ def test_what_nobody_reads_is_warned_of(api, webhooks):
 
 def test_what_cannot_work_but_was_always_taken_is_a_warning(api, webhooks):
     target = {"apiVersion": "a/b/c", "kind": "Deployment", "name": "d"}
-    reply = api.ask(scaler(POD_SOURCE | {"port": "metrics"}, scaleTargetRef=target, minReplicas=0))
+    reply = api.ask(scaler(POD_SOURCE | {"port": "metrics"}, scaleTargetRef=target))
     assert reply.accepted
-    assert all(
-        word in text for word, text in zip(("apiVersion", "scale-to-zero", ".port"), reply.warnings, strict=True)
-    )
-    asks = {"autoscaling.aibrix.ai/scale-to-zero": "true"}
-    assert api.ask(scaler(minReplicas=0, annotations=asks)).warnings == []
+    assert all(word in text for word, text in zip(("apiVersion", ".port"), reply.warnings, strict=True))
+    assert api.ask(scaler(minReplicas=0)).warnings == []

@@ -28,8 +28,8 @@ WARNED = {
     "assistant-apa-cpu": ("up-fluctuation-tolerance", "down-fluctuation-tolerance", "apa.autoscaling.aibrix.ai/window"),
     "throughput-kpa": ("scale-down-delay",),
     "optimizer-kpa": ("scale-down-delay", "metricSourceType"),
-    "coder-small-gpu": ("minReplicas is 0", "metricSourceType"),
-    "coder-large-gpu": ("minReplicas is 0", "metricSourceType"),
+    "coder-small-gpu": ("metricSourceType",),
+    "coder-large-gpu": ("metricSourceType",),
     "lora-with-key": ("clear text",),
     "placed-cache": ("needs spec.metadata.etcd",),
 }
