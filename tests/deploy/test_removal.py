@@ -77,8 +77,17 @@ def test_d1_all_is_applied_server_side_to_an_empty_cluster_and_again(cluster):
     assert "service/aibrix-metadata-service" in applied
 
 
-def test_d4_d5_what_users_made_outlives_the_core_and_is_there_when_it_comes_back(cluster):
-    """With finalizers that nobody is left to take away: none of it may even begin to go."""
+def test_without_envoy_gateways_kinds_nothing_but_its_objects_is_missed(cluster):
+    """Sample case L8: an unknown kind is refused by the API server, and all else goes on."""
+    cluster.kubectl("delete", "crd", "httproutes.gateway.networking.k8s.io")
+    with pytest.raises(KubectlError, match="httproutes"):
+        apply(cluster, "gateway")
+    apply(cluster, "default")
+
+
+@pytest.fixture(scope="module")
+def removed(cluster) -> dict[str, str]:
+    """What users had made when the core was deleted, with finalizers that nobody is left to take away."""
     made = []
     for each in OBJECTS.values():
         metadata = {"name": "kept", "namespace": "default", "finalizers": ["test.brixflow/keep"]}
@@ -86,24 +95,26 @@ def test_d4_d5_what_users_made_outlives_the_core_and_is_there_when_it_comes_back
     cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(made))
     before = uids(cluster)
     assert len(before) == len(OBJECTS)
-    for folder in ("gateway", "redis", "default"):
+    for folder in ("redis", "default"):
         cluster.kubectl("delete", "-k", str(DEPLOY / folder), "--wait=false")
+    return before
+
+
+def test_d4_what_users_made_outlives_the_core(cluster, removed):
+    assert "aibrix-controller-manager-role\n" not in cluster.kubectl("get", "clusterrole", "-o", "name")
+    assert uids(cluster) == removed
+    going = "{range .items[*]}{.metadata.deletionTimestamp}{end}"
+    assert cluster.kubectl("get", "aibrix", "-n", "default", "-o", f"jsonpath={going}") == ""
+
+
+@pytest.mark.slow
+def test_d5_the_core_comes_back_to_the_same_objects(cluster, removed):
+    """The namespace takes about ten seconds to go."""
     deadline = time.monotonic() + GONE_SECONDS
     while "aibrix-system" in cluster.kubectl("get", "namespaces", "-o", "name"):
         assert time.monotonic() < deadline, "the namespace does not go"
         time.sleep(0.5)
-    assert uids(cluster) == before
-    going = "{range .items[*]}{.metadata.deletionTimestamp}{end}"
-    assert cluster.kubectl("get", "aibrix", "-n", "default", "-o", f"jsonpath={going}") == ""
     apply(cluster, "default")
-    assert uids(cluster) == before
+    assert uids(cluster) == removed
     stays = cluster.kubectl("get", "clusterrole,validatingwebhookconfiguration", "-o", "name")
     assert "validatingwebhookconfiguration.admissionregistration.k8s.io/aibrix-validating" in stays
-
-
-def test_without_envoy_gateways_kinds_nothing_but_its_objects_is_missed(cluster):
-    """Sample case L8: an unknown kind is refused by the API server, and all else goes on."""
-    cluster.kubectl("delete", "crd", "httproutes.gateway.networking.k8s.io")
-    with pytest.raises(KubectlError, match="httproutes"):
-        apply(cluster, "gateway")
-    apply(cluster, "default")
