@@ -292,6 +292,8 @@ typedef enum {
     BRIX_OVERLOADED = 7,
 } brix_verdict;
 
+#define BRIX_TRIES 3
+
 typedef struct {
     brix_text model;
     brix_text strategy; /* what the request asks for; empty: the default decides */
@@ -300,10 +302,10 @@ typedef struct {
     brix_text session_key; /* header x-aibrix-session-key */
     brix_text user;         /* header user; empty: none */
     uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
-    uint32_t avoids;        /* pods by place, left out while there is any other candidate */
-    uint32_t avoid[3];
     uint64_t random;
     uint64_t now; /* CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked */
+    uint32_t avoids; /* how many of avoid count: places of pods that are left out while there is any other */
+    uint32_t avoid[BRIX_TRIES];
 } brix_request;
 
 #define BRIX_POD_NAME 256

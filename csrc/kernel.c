@@ -57,11 +57,11 @@ static void count_decision(const brix_search *search, uint32_t blind)
             brix_add(&more->without_data[search->plan.item[i].strategy], 1);
 }
 
-/* Alone, vtc-basic charges the user with what the request is estimated to take. */
+/* Alone, vtc-basic charges the user with what the request is estimated to take, once however often it is decided. */
 static void account_user(const brix_search *search)
 {
     uint64_t input = search->request->prompt_tokens;
-    if (search->plan.items == 1 && search->plan.item[0].strategy == BRIX_VTC_BASIC)
+    if (search->request->avoids == 0 && search->plan.items == 1 && search->plan.item[0].strategy == BRIX_VTC_BASIC)
         brix_user_add(&search->view->map, &search->fair, search->request->user, input, brix_estimated_output(input),
                       search->now);
 }
@@ -73,7 +73,13 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
         return BRIX_BAD_FILTER;
     for (uint32_t i = 0; i < search->plan.items; i++)
         search->needs |= brix_strategy_needs(search->plan.item[i].strategy);
+    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
     const brix_pod_row *pod = brix_pick(search, &blind);
+    if (!pod && search->leaves_out) {
+        search->leaves_out = search->is_collected = 0;
+        search->candidates = 0;
+        pod = brix_pick(search, &blind);
+    }
     decision->candidates = search->candidates;
     if (!pod)
         return BRIX_NO_CANDIDATE;
@@ -122,10 +128,10 @@ static void begin(brix_search *search, const brix_view *view, brix_topology *top
     search->request = request;
     search->random = request->random;
     search->now = request->now ? request->now : brix_clock();
-    search->needs = search->candidates = search->avoids = 0;
+    search->needs = search->candidates = 0;
     search->plan.items = 0;
     search->rows = NULL;
-    search->is_collected = 0;
+    search->is_collected = search->leaves_out = 0;
 }
 
 static void begin_decision(brix_decision *decision)

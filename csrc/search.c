@@ -5,6 +5,7 @@
 
 #include "counters.h"
 #include "gauges.h"
+#include "trouble.h"
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -42,13 +43,18 @@ const brix_pod_row *brix_member_at(const brix_search *search, uint32_t index)
     return row->place < map->limits.pods ? row : NULL;
 }
 
+static int is_left_out(const brix_search *search, const brix_pod_row *pod)
+{
+    for (uint32_t i = 0; i < search->request->avoids && i < BRIX_TRIES; i++)
+        if (search->request->avoid[i] == pod->place)
+            return 1;
+    return brix_trouble_is_out(search->view, pod->place, pod->generation, search->now);
+}
+
 static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 {
-    if (!pod || !pod->ready)
+    if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)))
         return 0;
-    for (uint32_t i = 0; i < search->avoids; i++)
-        if (pod->place == search->request->avoid[i])
-            return 0;
     if (search->selector.requirements == 0)
         return 1;
     return brix_selector_matches(&search->selector,
@@ -79,8 +85,11 @@ static void add_growth(const brix_search *search, brix_chunk *chunk)
     const _Atomic uint64_t *local = brix_gauge_row(map, BRIX_GAUGE_LOCAL), *remote = brix_gauge_row(map, BRIX_GAUGE_REMOTE);
     const _Atomic uint64_t *running = brix_gauge_row(map, BRIX_GAUGE_RUNNING);
     uint64_t oldest = brix_gauge_oldest(search->now);
+    int load_only = (search->needs & BRIX_NEEDS_GAUGES) == 0;
     for (uint32_t c = 0; c < chunk->count; c++) {
         uint32_t place = chunk->place[c];
+        if (load_only && !(brix_gauge_at(remote, place) > 0))
+            continue;
         chunk->growth[c] = NAN;
         if (atomic_load_explicit(taken + place, memory_order_acquire) < oldest ||
             atomic_load_explicit(owner + place, memory_order_relaxed) != chunk->generation[c])
@@ -180,24 +189,12 @@ static void measure_share(brix_search *search)
 #define UNKNOWN_PROMPT 10.0 /* tokens, when no pod tells */
 #define UNKNOWN_GENERATION 100.0
 
-/* All the same when nothing is left without them. */
-static void look_for_candidates(brix_search *search, survey *found)
-{
-    search->avoids = search->request->avoids < BRIX_AVOIDS ? search->request->avoids : BRIX_AVOIDS;
-    brix_each_chunk(search, look_at, found);
-    if (search->candidates > 0 || search->avoids == 0)
-        return;
-    search->avoids = 0;
-    search->is_collected = 0;
-    brix_each_chunk(search, look_at, found);
-}
-
 void brix_survey(brix_search *search)
 {
     survey found = {0};
     if (search->needs & BRIX_NEEDS_SESSION)
         brix_session_begin(&search->session, search->request->session_id, search->request->session_key);
-    look_for_candidates(search, &found);
+    brix_each_chunk(search, look_at, &found);
     if (search->needs & BRIX_NEEDS_USER)
         measure_share(search);
     double asked = (double)search->request->prompt_tokens;

@@ -16,7 +16,6 @@
 #include "users.h"
 
 #define BRIX_CHUNK 512
-#define BRIX_AVOIDS 3 /* of brix_request */
 
 typedef struct {
     uint32_t count;
@@ -44,7 +43,6 @@ typedef struct {
     double generation_tokens;
     brix_fair fair;
     double share; /* index of the pod that the user's tokens come to */
-    uint32_t avoids;
     uint32_t candidates;
     uint32_t slots;
     brix_slot *slot[BRIX_READERS_LIMIT];
@@ -52,6 +50,7 @@ typedef struct {
     brix_explained *rows; /* to be told what the strategies see; NULL: it is a real decision, and counts */
     uint32_t capacity;
     int is_collected; /* the chunk holds all candidates */
+    int leaves_out;   /* pods that could not be reached are no candidates, now or for this request */
 } brix_search;
 
 /* Below bound, evenly (multiply and shift). */
