@@ -60,7 +60,8 @@ def waiting_line(shown: View, rollout: str | None) -> str:
 
 def ended_line(result: RolloutResult) -> str:
     """How a rollout ended; one that did not complete names what blocked it last."""
-    blocked = f"; blocked by {result.blocked[-1]}" if result.blocked and result.result != "completed" else ""
+    told = result.result == "completed" or not result.blocked or result.blocked[-1] in result.message
+    blocked = "" if told else f"; blocked by {result.blocked[-1]}"
     return f"{result.result} {result.message}{blocked}".strip()
 
 

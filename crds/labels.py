@@ -39,6 +39,13 @@ POOL_ENABLED: Final = "pool.aibrix.ai/enabled"
 POOL_POLICY: Final = "pool.aibrix.ai/policy"
 DEFAULT_MODEL_PORT: Final = 8000
 
+# What AIBrix's console writes, and who manages an object.
+CONSOLE_DEPLOYMENT_ID: Final = "console.aibrix.ai/deployment-id"
+CONSOLE_DEPLOYMENT_NAME: Final = "console.aibrix.ai/deployment-name"
+CONSOLE_TARGET: Final = "console.aibrix.ai/target-deployment"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY_CONSOLE: Final = "aibrix-console"
+
 # StormService, RoleSet and their pods.
 _PREFIX: Final = "stormservice.orchestration.aibrix.ai"
 STORM_SERVICE_NAME: Final = "storm-service-name"
@@ -238,15 +245,15 @@ EVENT_IN_PLACE_COMPLETED: Final = "InPlaceUpdateCompleted"
 EVENT_PODSETS_CREATED: Final = "PodSetsCreated"
 EVENT_PODSETS_DELETED: Final = "PodSetsDeleted"
 EVENT_PROMOTED: Final = "RevisionPromoted"
+RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
+REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
 REASON_ROLLED_BACK: Final = "RolledBack"
 EVENT_ADOPTED: Final = "Adopted"
 EVENT_BUDGET_SYNCED: Final = "DisruptionBudgetSynced"
 
 # What a person asks of a rollout, and the Events that tell of it.
-RETRY_AT: Final = "orchestration.aibrix.ai/retry-at"
 RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 CHANGE_CAUSE: Final = "kubernetes.io/change-cause"
-REASON_DEADLINE: Final = "ProgressDeadlineExceeded"
 EVENT_ROLLOUT_STARTED: Final = "RolloutStarted"
 EVENT_ROLLOUT_COMPLETED: Final = "RolloutCompleted"
 EVENT_ROLLOUT_SUPERSEDED: Final = "RolloutSuperseded"

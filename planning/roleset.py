@@ -16,7 +16,6 @@ from planning.limits import Allowance
 from planning.managers import RoleMoves, kept_behind, plan_roles
 from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
 from planning.objects import (
-    deletion_time,
     generation_of,
     has_finalizer,
     in_order,
@@ -54,8 +53,6 @@ Json = dict[str, Any]
 Event = tuple[str, str, str]
 ROLESET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "rolesets", "RoleSet")
 POD: Final = Resource("", "v1", "pods", "Pod")
-# The garbage collector's mark while it takes our name from the children that `--cascade=orphan` keeps.
-ORPHAN: Final = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ def gone(world: World) -> Plan:
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
     pods, podsets = world.children.get(POD.key, ()), world.children.get(PODSET.key, ())
     steps: list[Step]
-    if (pods or podsets) and not has_finalizer(roleset, ORPHAN):
+    if (pods or podsets) and not departure.is_orphaning(roleset):
         allowance = Allowance()
         steps = [*groups.deletion_steps(podsets, allowance), *_pod_deletions(world, roleset, pods, allowance)]
         here = [found for found in (*pods, *podsets) if not is_deleting(found)]
@@ -105,11 +102,10 @@ def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
         reason = f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
-    blocked = departure.held_by_members(pods, podsets, world.now)
+    overdue, wake_at = departure.held_by_pods(pods, world.now)
+    blocked = overdue or departure.held_by(podsets, labels.PODSET_FINALIZER)
     model = model_of(spec_of(roleset).get("roles") or ())
     view = View(phase="Deleting", blocked=blocked, model=model, details=f"**Deleting**: {reason}")
-    ends = [deletion_time(pod) for pod in pods]
-    wake_at = earliest(*(at for at in ends if at is not None and at > world.now))
     status = departure.status(roleset, blocked, world.now)
     return conclude(world, roleset, memory, steps, reason, view, status=status, wake_at=wake_at)
 

@@ -39,9 +39,14 @@ with workflow.unsafe.imports_passed_through():
     from planning.objects import format_time
     from planning.wire import Decision, Failed, Logged, Memory, Outcome, Ref, WarmUpPods
     from workflows import timing
-    from workflows.shown import Shown
+    from workflows.shown import Shown, started_with
 
 Result = TypeVar("Result")
+
+
+def is_fresh(opening: Answer, now: datetime) -> bool:
+    """True while the decision that came with a start may still be carried out."""
+    return opening.decided_at is not None and now - opening.decided_at < timing.OPENING_LIFE
 
 
 class Loop:
@@ -50,7 +55,14 @@ class Loop:
     `steps` counts what was carried out by type, `started_at` is when the rollout began.
     """
 
-    def __init__(self, ref: Ref, memory: Memory, rollout: str | None, cancelled: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        ref: Ref,
+        memory: Memory,
+        rollout: str | None,
+        cancelled: Callable[[], Awaitable[str]],
+        opening: Answer | None = None,
+    ) -> None:
         self.ref = ref
         self.memory = memory
         self.rollout = rollout
@@ -59,11 +71,16 @@ class Loop:
         self.steps: dict[str, int] = {}
         self._edits = asyncio.Lock()
         self._cancelled = cancelled
-        self._shown = Shown(ref)
+        self._opening = opening
+        self._shown = Shown(ref, started_with(opening, rollout))
         self._long: set[asyncio.Future[None]] = set()
 
-    async def next_decision(self) -> Decision:
-        """Poll until there is one; a poll that cannot be run is noted and asked again."""
+    async def next_decision(self) -> Answer:
+        """The decision that came with the start, else poll until there is one; a failed poll is noted and repeated."""
+        opening, self._opening = self._opening, None
+        if opening is not None and is_fresh(opening, workflow.now()):
+            self.searchable = opening.searchable
+            return opening
         while True:
             try:
                 answer = await self.unhurried(self._poll())

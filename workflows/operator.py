@@ -158,7 +158,9 @@ class Operator:
                 return
             self.acting = True
             log.info("acting identity=%s namespace=%s", self._settings.identity, self._settings.temporal.namespace)
-            starter = Starter(client, self.cache, self._planners, self._polls, self.metrics)
+            starter = Starter(
+                client, self.cache, self._planners, self._polls, self.metrics, self._activities.decisions.opening
+            )
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
