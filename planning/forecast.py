@@ -298,20 +298,27 @@ def forecast_roleset(roleset: Json, wanted: Json | None = None, *, values: bool 
 
 
 def forecast_podset(podset: Json, wanted: Json | None = None, *, values: bool = False) -> Forecast:
-    """A PodSet is one group: a changed template replaces all of its pods."""
+    """A PodSet is one group: a restart replaces all of its pods, any other change of its template none that exist."""
     after = wanted or podset
     have, size = int(status_of(podset).get("totalPods") or 0), int(spec_of(after).get("podGroupSize") or 0)
     lines = role_differences(spec_of(podset), spec_of(after), values=values)
+    restarts = _restart_stamp(podset) != _restart_stamp(after)
     row = RoleForecast(
-        role="pods",
+        role="group",
         change="changed" if lines else "unchanged",
         pods=have,
-        replaced=min(have, size) if lines else 0,
+        replaced=min(have, size) if restarts else 0,
         created=max(0, size - have),
         deleted=max(0, have - size),
         why=lines,
     )
-    return Forecast(object=f"podset/{name_of(podset)}", stored=True, rows=[row])
+    notes = ["pods that exist keep their template until a restart"] if lines and not restarts else []
+    return Forecast(object=f"podset/{name_of(podset)}", stored=True, rows=[row], notes=notes)
+
+
+def _restart_stamp(podset: Json) -> str:
+    metadata = (spec_of(podset).get("template") or {}).get("metadata") or {}
+    return str((metadata.get("annotations") or {}).get(labels.RESTARTED_AT, ""))
 
 
 # What exists.

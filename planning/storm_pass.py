@@ -279,6 +279,11 @@ class StormPass:
         limits = (*(fleets.leaves_by(found) for found in self.rolesets), self.times_out_at)
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
+    @property
+    def _timer(self) -> str:
+        gives_up = self._wake_at is not None and self._wake_at == self.times_out_at
+        return "given up then without progress" if gives_up else "a leaving RoleSet stops counting"
+
     # What to show.
 
     @cached_property
@@ -329,7 +334,13 @@ class StormPass:
             f"{len(self.fleet.updated)} at the target (surge {budget.surge}, unavailable {budget.unavailable})"
         ]
         details = page(
-            phase=self.phase, revision=revision, rows=self._rows(), wake_at=self._wake_at, now=self.now, facts=facts
+            phase=self.phase,
+            revision=revision,
+            rows=self._rows(),
+            wake_at=self._wake_at,
+            now=self.now,
+            facts=facts,
+            timer=self._timer,
         )
         return View(phase=self.phase, revision=revision, blocked=blocked, model=model_of(roles), details=details)
 
