@@ -55,9 +55,6 @@ static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 {
     if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)))
         return 0;
-    for (uint32_t i = 0; i < search->avoids; i++)
-        if (pod->place == search->request->avoid[i])
-            return 0;
     if (search->selector.requirements == 0)
         return 1;
     return brix_selector_matches(&search->selector,
@@ -178,24 +175,12 @@ static void look_at(brix_search *search, const brix_chunk *chunk, void *context)
 #define UNKNOWN_PROMPT 10.0 /* tokens, when no pod tells */
 #define UNKNOWN_GENERATION 100.0
 
-/* All the same when nothing is left without them. */
-static void look_for_candidates(brix_search *search, survey *found)
-{
-    search->avoids = search->request->avoids < BRIX_AVOIDS ? search->request->avoids : BRIX_AVOIDS;
-    brix_each_chunk(search, look_at, found);
-    if (search->candidates > 0 || search->avoids == 0)
-        return;
-    search->avoids = 0;
-    search->is_collected = 0;
-    brix_each_chunk(search, look_at, found);
-}
-
 void brix_survey(brix_search *search)
 {
     survey found = {0};
     if (search->needs & BRIX_NEEDS_SESSION)
         brix_session_begin(&search->session, search->request->session_id, search->request->session_key);
-    look_for_candidates(search, &found);
+    brix_each_chunk(search, look_at, &found);
     double asked = (double)search->request->prompt_tokens;
     double prompt = found.prompts ? found.prompt / found.prompts : UNKNOWN_PROMPT;
     search->prompt_tokens = asked > 0 ? asked : prompt;
