@@ -19,7 +19,7 @@ from planning.objects import annotations_of, format_time, spec_of
 from planning.planner import Json
 from planning.pod_steps import fallbacks_told
 from planning.shape import shape_of
-from planning.warm_up import mark, warmth_of
+from planning.warm_up import asked_of, mark, warmth_of
 from planning.wire import (
     CompletePods,
     DrainPods,
@@ -147,11 +147,14 @@ async def restore_pods(context: StepContext, step: RestorePods) -> None:
 
 async def mark_warm_ups(context: StepContext, step: WarmUpPods) -> None:
     """Note that a try begins; the workflow starts it once this is done."""
-    role = role_of(context.fence.owner(), step.role, step.template_hash)
+    asked = asked_of(context.fence.owner(), step.role, step.template_hash)
+    if asked is None:
+        raise StaleStep("the template or the warm-up has changed")
+    warm_up, _ = asked
 
     async def act(target: Target) -> None:
         pod = pod_of(context, target)
-        tries = warmth_of(pod, step.template_hash, role.get("warmUp") or {}).tries
+        tries = warmth_of(pod, step.template_hash, warm_up).tries
         value = mark("running", step.template_hash, tries, datetime.now(UTC))
         await patch_pod(context, pod, {"metadata": {"annotations": {labels.WARM_UP: value}}}, "")
 

@@ -19,15 +19,13 @@ from temporalio import activity
 from activities.errors import KubeError
 from activities.kube import STRATEGIC_MERGE_PATCH, KubeClient
 from activities.messages import WARM_UP, WarmUp
-from activities.resources import PODS, ROLESETS
+from activities.resources import PODS
 from activities.steps import heartbeats
 from activities.store import Cache
 from crds import labels
-from planning import topology
-from planning.objects import spec_of, status_of
+from planning.objects import status_of
 from planning.planner import Json
-from planning.view import model_of
-from planning.warm_up import mark, request_of, timeout_of, warmth_of
+from planning.warm_up import asked_of, mark, request_of, timeout_of, warmth_of
 from planning.wire import Target
 
 log = logging.getLogger(__name__)
@@ -44,29 +42,22 @@ class WarmUps:
     @activity.defn(name=WARM_UP)
     async def warm_up(self, order: WarmUp) -> str:
         """One line for people: what each pod answered."""
-        role = self._role(order)
-        if role is None:
+        owner = self._cache.stores[order.ref.kind].by_uid(order.ref.uid)
+        asked = asked_of(owner, order.step.role, order.step.template_hash) if owner is not None else None
+        if asked is None:
             return "the role has changed since"
         async with heartbeats():
-            said = await asyncio.gather(*(self._one(order, role, target) for target in order.step.targets))
+            said = await asyncio.gather(*(self._one(order, *asked, target) for target in order.step.targets))
         return "; ".join(said)
 
-    def _role(self, order: WarmUp) -> Json | None:
-        roleset = self._cache.stores[ROLESETS.key].by_uid(order.ref.uid)
-        roles = spec_of(roleset or {}).get("roles") or ()
-        found = next((role for role in roles if role["name"] == order.step.role), None)
-        if roleset is None or found is None or not found.get("warmUp"):
-            return None
-        return found if topology.role_hash(roleset, found) == order.step.template_hash else None
-
-    async def _one(self, order: WarmUp, role: Json, target: Target) -> str:
+    async def _one(self, order: WarmUp, warm_up: Json, model: str, target: Target) -> str:
         pod = self._cache.stores[PODS.key].by_uid(target.uid)
         if pod is None:
             return f"{target.name} is gone"
         began = time.monotonic()
-        fault = await first_token(pod, role["warmUp"], model_of([role]))
+        fault = await first_token(pod, warm_up, model)
         seconds = time.monotonic() - began
-        tries = warmth_of(pod, order.step.template_hash, role["warmUp"]).tries + 1
+        tries = warmth_of(pod, order.step.template_hash, warm_up).tries + 1
         value = mark("failed" if fault else "done", order.step.template_hash, tries, datetime.now(UTC), fault)
         body = {"metadata": {"uid": target.uid, "annotations": {labels.WARM_UP: value}}}
         try:

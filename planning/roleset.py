@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import gang, groups, roleset_status, topology
+from planning import departure, gang, groups, roleset_status, topology
 from planning.backoff import earliest, failures_of, held_back, waiting
 from planning.budgets import budget_steps, role_budgets
 from planning.groups import PODSET
@@ -53,8 +53,6 @@ Json = dict[str, Any]
 Event = tuple[str, str, str]
 ROLESET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "rolesets", "RoleSet")
 POD: Final = Resource("", "v1", "pods", "Pod")
-# The garbage collector's mark while it takes our name from the children that `--cascade=orphan` keeps.
-ORPHAN: Final = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def gone(world: World) -> Plan:
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
     pods, podsets = world.children.get(POD.key, ()), world.children.get(PODSET.key, ())
     steps: list[Step]
-    if (pods or podsets) and not has_finalizer(roleset, ORPHAN):
+    if (pods or podsets) and not departure.is_orphaning(roleset):
         allowance = Allowance()
         steps = [*groups.deletion_steps(podsets, allowance), *_pod_deletions(world, roleset, pods, allowance)]
         here = [found for found in (*pods, *podsets) if not is_deleting(found)]
@@ -104,10 +102,12 @@ def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
         reason = f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
-    view = View(
-        phase="Deleting", model=model_of(spec_of(roleset).get("roles") or ()), details=f"**Deleting**: {reason}"
-    )
-    return conclude(world, roleset, memory, steps, reason, view)
+    overdue, wake_at = departure.held_by_pods(pods, world.now)
+    blocked = overdue or departure.held_by(podsets, labels.PODSET_FINALIZER)
+    model = model_of(spec_of(roleset).get("roles") or ())
+    view = View(phase="Deleting", blocked=blocked, model=model, details=f"**Deleting**: {reason}")
+    status = departure.status(roleset, blocked, world.now)
+    return conclude(world, roleset, memory, steps, reason, view, status=status, wake_at=wake_at)
 
 
 def _pod_deletions(world: World, roleset: Json, pods: Iterable[Json], allowance: Allowance) -> list[Step]:

@@ -12,9 +12,11 @@ from typing import Any, Final
 import orjson
 
 from crds import labels
+from planning import topology
 from planning.backoff import wait_after
 from planning.flight import time_in
-from planning.objects import annotations_of, format_time
+from planning.objects import annotations_of, format_time, labels_of, spec_of
+from planning.view import model_of
 
 Json = dict[str, Any]
 DEFAULT_TIMEOUT_SECONDS: Final = 60
@@ -49,6 +51,30 @@ def warmth_of(pod: Json, template_hash: str, warm_up: Json | None) -> Warmth:
     pause = timeout_of(warm_up) + MARGIN if mark.get("state") == "running" else wait_after(max(1, tries))
     message = str(mark.get("message") or "")
     return Warmth(done=False, tries=tries, message=message, next_at=at + pause if at is not None else None)
+
+
+def asked_of(owner: Json, role: str, template_hash: str) -> tuple[Json, str] | None:
+    """What pods of `owner` (a RoleSet, or a PodSet of one) have to generate and with which model.
+
+    None when that is no longer asked for, or of another template.
+    """
+    if owner["kind"] == "PodSet":
+        found = group_warm_up(owner)
+        is_same = labels_of(owner).get(labels.ROLE_TEMPLATE_HASH) == template_hash
+        return (found, model_of([spec_of(owner)])) if found is not None and is_same else None
+    spec = next((each for each in spec_of(owner).get("roles") or () if each["name"] == role), None)
+    if spec is None or spec.get("warmUp") is None or topology.role_hash(owner, spec) != template_hash:
+        return None
+    return spec["warmUp"], model_of([spec])
+
+
+def group_warm_up(podset: Json) -> Json | None:
+    """The warm-up that a PodSet's role asks for: its first pod answers for the group."""
+    try:
+        found = orjson.loads(annotations_of(podset).get(labels.GROUP_WARM_UP, "null"))
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _mark(pod: Json) -> Json:

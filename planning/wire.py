@@ -190,10 +190,13 @@ class CreateGroupPods(Wire):
 
 
 class DeleteGroupPods(Wire):
+    """`grace_seconds`: longer than the pods' own grace, so that running requests end; 0 leaves the grace as it is."""
+
     type: Literal["delete-group-pods"] = "delete-group-pods"
     targets: list[Target]
     disruptive: bool = True
     note: str = ""
+    grace_seconds: int = 0
     tells: list[Told] = Field(default_factory=list)
 
 
