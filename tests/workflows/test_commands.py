@@ -192,7 +192,8 @@ async def test_a_blocked_rollout_names_the_pod_everywhere(world: World, operator
     assert sentence in result["blocked"][-1]
     ended = {"kind": "stormservice", "result": "superseded"}
     assert value("brixflow_rollout_seconds_count", ended) == 1
-    assert value("brixflow_rollout_seconds_count", ended | {"result": "completed"}) == 2
+    completed = ended | {"result": "completed"}
+    await eventually(lambda: _true(value("brixflow_rollout_seconds_count", completed) == 2), what="two completed")
     assert (value("brixflow_decision_reasons_total", {"kind": "stormservice", "reason": "start-rollout"}) or 0) >= 3
 
 
