@@ -272,6 +272,8 @@ typedef enum {
     BRIX_OVERLOADED = 7,
 } brix_verdict;
 
+#define BRIX_TRIES 3
+
 typedef struct {
     brix_text model;
     brix_text strategy; /* what the request asks for; empty: the default decides */
@@ -281,6 +283,8 @@ typedef struct {
     uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
     uint64_t random;
     uint64_t now; /* CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked */
+    uint32_t avoids; /* how many of avoid count: places of pods that are left out while there is any other */
+    uint32_t avoid[BRIX_TRIES];
 } brix_request;
 
 #define BRIX_POD_NAME 256

@@ -82,9 +82,7 @@ def _deletion(world: World, podset: Json, memory: Memory) -> Plan:
         reason = "other finalizers hold the object"
     blocked, wake_at = departure.held_by_pods(pods, world.now)
     view = View(phase="Deleting", blocked=blocked, model=_model(podset), details=f"**Deleting**: {reason}")
-    status = departure.status(podset, blocked, world.now)
-    if status is not None:
-        status = {"readyPods": 0, "totalPods": 0} | status
+    status = podset_status.leaving(podset, blocked, world.now)
     return conclude(world, podset, memory, steps, reason, view, status=status, wake_at=wake_at)
 
 

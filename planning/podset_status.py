@@ -104,6 +104,16 @@ def status(
     return found | ({"restarts": restarts} if restarts else {})
 
 
+def leaving(podset: Json, blocked: str, now: datetime) -> Json | None:
+    """The status of a PodSet that is being deleted and cannot go; None while nothing is in its way."""
+    if not blocked:
+        return None
+    before = status_of(podset).get("conditions") or ()
+    said = Condition(labels.PROGRESSING, "False", "Blocked", blocked)
+    required = {"readyPods": 0, "totalPods": 0} | status_of(podset)
+    return {**required, "conditions": merged(before, [said], (labels.PROGRESSING,), now)}
+
+
 def _conditions(health: Health, gang: Condition | None) -> list[Condition]:
     found = [_ready(health), _progressing(health)]
     if health.refusals:

@@ -13,11 +13,12 @@ from activities.errors import KubeError
 from activities.events import EVENTS
 from activities.kube import MERGE_PATCH, path_of
 from activities.resources import PODS, PODSETS, ROLESETS, STORM_SERVICES
+from crds.labels import POD_GROUP_INDEX
 from local.control_plane_only import ControlPlane
 from planning.gang import SCHEDULERS
 from planning.planner import Json, Resource
 from tests.workflows.node import GATE, PaperNode
-from tests.workflows.rig import World, eventually, names, pod_template, storm_service, uids
+from tests.workflows.rig import World, eventually, pod_template, storm_service, uids
 from tests.workflows.test_in_place import WARM, engine
 from workflows.operator import Operator
 
@@ -79,7 +80,8 @@ async def nothing_left(world: World) -> bool:
 async def test_64_a_pod_set_of_its_own_lives_and_goes(world: World, operator: Operator) -> None:
     await world.create(pod_set("group"))
     await eventually(lambda: is_at(world, "group", "Pending", 0, 3))
-    assert names(await world.all(PODS)) == {"group-0", "group-1", "group-2"}
+    indexes = {each["metadata"]["name"]: each["metadata"]["labels"][POD_GROUP_INDEX] for each in await world.all(PODS)}
+    assert indexes == {"group-0": "0", "group-1": "1", "group-2": "2"}
     await world.make_ready()
     await eventually(lambda: is_at(world, "group", "Ready", 3, 3))
     await world.delete(PODSETS, "group")
@@ -257,8 +259,8 @@ async def test_62_63_a_pod_group_is_made_once_its_kind_is_there_and_goes_with_th
     strategy = {"volcanoSchedulingStrategy": {"minMember": 2, "minResources": None}}
     await world.create(role_set("set", {"replicas": 2}, schedulingStrategy=strategy))
     await eventually(lambda: has_condition(world, "set", "PodGroupSynced", "False"))
-    assert len(await eventually(lambda: world.all(PODS))) == 2
     await eventually(lambda: was_told(world, "set", "PodGroupKindMissing"))
+    await eventually(lambda: has_pods(world, 2))
     assert (await events(world, "set"))["PodGroupKindMissing"] == 1
     assert (await events(world, "set"))["PodGroupSynced"] == 0
 
@@ -315,7 +317,11 @@ async def test_62_a_pod_group_of_nobody_is_taken_over_and_one_of_somebody_else_i
     found = await eventually(lambda: refusal(world), what="the condition says why")
     assert "belongs to somebody else" in found
     await eventually(lambda: was_told(world, "theirs", "ReconcileError"))
-    assert len(await world.all(PODS)) == 4
+    await eventually(lambda: has_pods(world, 4), what="a refused PodGroup holds no pod up")
+
+
+async def has_pods(world: World, count: int) -> bool:
+    return len(await world.all(PODS)) == count
 
 
 async def refusal(world: World) -> str:
