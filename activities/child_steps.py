@@ -8,7 +8,8 @@ from typing import Protocol
 from activities.errors import KubeConflict
 from activities.fences import StaleStep
 from activities.object_steps import revision_named
-from activities.resources import PODS, ROLESETS
+from activities.pod_steps import GATE_OPENED, set_gate
+from activities.resources import PODS, REVISIONS, ROLESETS
 from activities.writes import StepContext, create, delete, slow_start
 from crds import labels
 from planning import names, render
@@ -66,10 +67,15 @@ async def delete_rolesets(context: StepContext, step: DeleteRoleSets) -> None:
 
 
 async def create_pods(context: StepContext, step: CreatePods) -> None:
+    """Create pods of the RoleSet's template, or of an older revision's; a gate is opened as soon as there is one."""
     roleset = context.fence.owner()
+    if step.revision:
+        revision = await context.client.get(REVISIONS, context.ref.namespace, step.revision)
+        roleset = render.roleset_at(roleset, revision, step.role)
 
     async def act(place: int) -> None:
-        await create(context, PODS, _pod(context, step, roleset, place))
+        made = await create(context, PODS, _pod(context, step, roleset, place))
+        await set_gate(context, made, "", GATE_OPENED)
 
     await slow_start(range(len(step.slots) or step.count), act, first=FIRST_PODS)
 
@@ -87,7 +93,7 @@ def _pod(context: StepContext, step: CreatePods, roleset: Json, place: int) -> J
 
 
 async def delete_pods(context: StepContext, step: DeletePods) -> None:
-    await delete_all(context, PODS, step, FIRST_PODS)
+    await delete_all(context, PODS, step, FIRST_PODS, step.grace_seconds)
 
 
 class Deletion(Protocol):
@@ -100,12 +106,14 @@ class Deletion(Protocol):
     def disruptive(self) -> bool: ...
 
 
-async def delete_all(context: StepContext, resource: Resource, step: Deletion, first: int) -> None:
+async def delete_all(
+    context: StepContext, resource: Resource, step: Deletion, first: int, grace_seconds: int = 0
+) -> None:
     if step.disruptive:
         await context.fence.check_live()
 
     async def act(target: Target) -> None:
-        await delete(context, resource, target)
+        await delete(context, resource, target, grace_seconds)
 
     before = context.fence.check if step.disruptive else context.fence.in_time
     await slow_start(step.targets, act, first=first, before=before)

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.blocked import BlockedClock
+from activities.blocked import BlockedClock, BlockedNews
 from activities.errors import KubeError, KubeNotFound
 from activities.events import EventRecorder
 from activities.kube import KubeClient
@@ -31,9 +31,11 @@ from activities.polls import Poll, Polls
 from activities.status import StatusWriter
 from activities.store import Cache, Store
 from activities.wording import STEP_EVENTS
+from crds import labels
 from planning import news
+from planning.objects import parse_time
 from planning.planner import Json, Plan, Planner, World
-from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, View
+from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Ref, StartRollout, View
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,10 @@ SETTLE_SECONDS = 0.02
 VIEW_STABLE_SECONDS = 5.0
 VIEW_SPREAD_SECONDS = 0.1
 """Added to the time above for each object whose view waits: a burst of changes is shown after it, not in its midst."""
-STATUS_LEFT_SECONDS = 1.0
+STATUS_LEFT_SECONDS = 5.0
+"""How long the status may be left to the pass that follows the steps: steps in a row must not hide it for ever."""
+YOUNG = timedelta(minutes=1)
+"""An object is new for that long: its first decision may come with its workflow's start."""
 VIEW_INTERVAL = timedelta(minutes=1)
 READ_LIVE_AFTER_SECONDS = 10.0
 RESYNC_SECONDS = 600.0
@@ -89,6 +94,7 @@ class Decisions:
         self._polls = polls
         self._status = StatusWriter(client, metrics)
         self._status_left: dict[str, float] = {}
+        self._blocked = BlockedNews()
         self._unshown: set[tuple[str, str | None]] = set()
         self.searchable = False
 
@@ -97,13 +103,44 @@ class Decisions:
         """Return the next decision about the object; raise PollEnded when another poll takes over."""
         ref = request.ref
         with self._polls.open(ref, request.rollout) as poll, self._metrics.polls.labels(ref.kind).track_inprogress():
+            poll.beat_at = time.monotonic() + heartbeat_seconds()
             await self._own_writes_seen(poll, request)
             try:
                 decision = await self._until_decided(poll, request)
             finally:
                 self._unshown.discard((ref.uid, request.rollout))
+        return self._answer(request, decision)
+
+    def opening(self, ref: Ref) -> Answer | None:
+        """The first decision about a new object, for the argument of its workflow; None where only a poll may decide.
+
+        New means young and without children: nobody has acted for it, so there are no writes that the cache lacks.
+        """
+        live, owns = self._live(ref), self._planners[ref.kind].owns
+        if live is None or not _is_young(live) or any(self._cache.children(ref.uid, owns).values()):
+            return None
+        request = DecisionRequest(ref=ref)
+        found = self._first(request, live)
+        return self._answer(request, found) if found is not None else None
+
+    def _first(self, request: DecisionRequest, live: Json) -> Decision | None:
+        plan = self._plan(self._planners[request.ref.kind], request, live)
+        if plan is None or plan.decision is None or not plan.decision.steps or closes(plan.decision):
+            return None
+        return self._signed(plan.decision, plan, live)
+
+    def _answer(self, request: DecisionRequest, decision: Decision) -> Answer:
+        """The decision as the workflow gets it, with that of the rollout which it starts."""
         self._count(request, decision)
-        return Answer(**{name: getattr(decision, name) for name in Decision.model_fields}, searchable=self.searchable)
+        opening, live = None, self._live(request.ref)
+        self._announce(request, live, decision)
+        starting = next((step for step in decision.steps if isinstance(step, StartRollout)), None)
+        if starting is not None and live is not None:
+            child = DecisionRequest(ref=request.ref, rollout=starting.revision)
+            found = self._first(child, live)
+            opening = self._answer(child, found) if found is not None else None
+        kept = {name: getattr(decision, name) for name in Decision.model_fields}
+        return Answer(**kept, searchable=self.searchable, opening=opening)
 
     async def _until_decided(self, poll: Poll, request: DecisionRequest) -> Decision:
         with BlockedClock(self._metrics, request.ref.kind) as blocked:
@@ -118,7 +155,6 @@ class Decisions:
                     decision, pause = await self._pass(request, live, watched)
                 if decision is not None:
                     self._still_ours(poll)
-                    self._announce(request, live, decision)
                     return decision
                 await self._wait(poll, pause, beat=blocked.tick)
 
@@ -134,16 +170,24 @@ class Decisions:
         plan = self._plan(planner, request, live)
         if plan is None:
             return None, PLANNER_ERROR_SECONDS
-        watched.blocked.turn(plan.view.blocked)
+        blocked_again = self._tell_blocked(request, live, plan, watched)
         acts = plan.decision is not None and bool(plan.decision.steps)
-        written = True
+        written = RESYNC_SECONDS
         if not self._leaves_status(request, plan):
             written = await self._write_status(request, live, plan)
             self._emit(request, live, plan, watched)
         if plan.decision is not None and acts:
             return self._signed(plan.decision, plan, live), 0.0
         view, pause = self._view_change(request, plan, live, watched)
-        return view, min(pause, _until(plan), RESYNC_SECONDS if written else 1.0)
+        return view, min(pause, _until(plan), written, blocked_again)
+
+    def _tell_blocked(self, request: DecisionRequest, live: Json, plan: Plan, watched: Watched) -> float:
+        """Count and tell what blocks; the seconds after which to look again."""
+        watched.blocked.turn(plan.view.blocked)
+        tell, again = self._blocked.look(request.ref.uid, plan.view.blocked, time.monotonic())
+        if tell:
+            self._recorder.record(live, "Warning", labels.EVENT_BLOCKED, plan.view.blocked)
+        return again
 
     def _plan(self, planner: Planner, request: DecisionRequest, live: Json | None) -> Plan | None:
         ref = request.ref
@@ -159,7 +203,7 @@ class Decisions:
             return None
 
     def _leaves_status(self, request: DecisionRequest, plan: Plan) -> bool:
-        """Before short steps the status is left to the pass that follows them, for a second at most.
+        """Before short steps the status is left to the pass that follows them, for seconds at most.
 
         So are the events that tell what it says anew: that pass finds them again, and they are told once.
         """
@@ -172,10 +216,13 @@ class Decisions:
         self._status_left.pop(uid, None)
         return False
 
-    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> bool:
+    async def _write_status(self, request: DecisionRequest, live: Json, plan: Plan) -> float:
+        """Returns the seconds after which to look again: soon when it was not written."""
         if plan.status is None:
-            return True
-        return await self._status.write(self._store(request.ref), live, plan.status)
+            return RESYNC_SECONDS
+        hurry = plan.decision is not None and closes(plan.decision)
+        store = self._store(request.ref)
+        return await self._status.write(store, live, plan.status, hurry=hurry) or RESYNC_SECONDS
 
     def _signed(self, decision: Decision, plan: Plan, live: Json | None) -> Decision:
         """The decision with its fence: the generation it was made for and the moment it was made."""
@@ -255,6 +302,7 @@ class Decisions:
             for step in plan.decision.steps
         ]
         self._status_left.pop(request.ref.uid, None)
+        self._blocked.forget(request.ref.uid)
         return self._signed(plan.decision.model_copy(update={"steps": steps}), plan, None)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
@@ -285,15 +333,16 @@ class Decisions:
     ) -> None:
         """Wait for a change, heartbeating; return at the latest after `seconds`."""
         ends = time.monotonic() + seconds
-        pause = heartbeat_seconds()
         while not poll.changed.is_set():
-            activity.heartbeat()
-            beat()
-            left = ends - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= poll.beat_at:
+                activity.heartbeat()
+                poll.beat_at = time.monotonic() + heartbeat_seconds()
+                beat()
+            left = min(ends, poll.beat_at) - time.monotonic()
+            if ends <= time.monotonic():
                 return
             try:
-                await asyncio.wait_for(poll.changed.wait(), min(left, pause))
+                await asyncio.wait_for(poll.changed.wait(), max(left, 0.0))
             except TimeoutError:
                 continue
         if settle and not poll.over:
@@ -318,6 +367,11 @@ class Decisions:
         if ending is not None and request.started_at is not None:
             seconds = (datetime.now(UTC) - request.started_at).total_seconds()
             self._metrics.rollout_seconds.labels(request.ref.kind, ending.result).observe(seconds)
+
+
+def _is_young(live: Json) -> bool:
+    created = parse_time(live["metadata"]["creationTimestamp"])
+    return "deletionTimestamp" not in live["metadata"] and datetime.now(UTC) - created < YOUNG
 
 
 def closes(decision: Decision) -> bool:

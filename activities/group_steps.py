@@ -43,7 +43,7 @@ async def update_podsets(context: StepContext, step: UpdatePodSets) -> None:
         live = context.cache.stores[PODSETS.key].by_uid(target.uid)
         if live is None:
             raise StaleStep(f"PodSet {target.name} is gone")
-        kept = {key: live["spec"].get(key) for key in ("recoveryPolicy", "schedulingStrategy") if key in live["spec"]}
+        kept = {key: live["spec"].get(key) for key in render_groups.MUTABLE if key in live["spec"]}
         body = {"metadata": {"uid": target.uid}, "spec": render.merge_patch(kept, wanted)}
         try:
             answer = await context.client.patch(PODSETS, context.ref.namespace, target.name, body)
@@ -70,7 +70,7 @@ async def create_group_pods(context: StepContext, step: CreateGroupPods) -> None
 
 
 async def delete_group_pods(context: StepContext, step: DeleteGroupPods) -> None:
-    await delete_all(context, PODS, step, FIRST_PODS)
+    await delete_all(context, PODS, step, FIRST_PODS, step.grace_seconds)
 
 
 async def apply_pod_group(context: StepContext, step: ApplyPodGroup) -> None:

@@ -32,6 +32,8 @@ LINE_LIMIT_BYTES = 16 * 1024 * 1024
 """An object is at most 3 MiB in etcd; a longer line in a watch is no object."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+"""For kinds of Kubernetes only: lists are merged by their keys."""
 APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "brixflow"
 
@@ -78,22 +80,31 @@ class KubeClient:
         params = {"fieldManager": FIELD_MANAGER}
         return await self.call("PUT", path_of(resource, namespace, name, sub), body=body, params=params)
 
-    async def patch(self, resource: Resource, namespace: str, name: str, body: Any, kind: str = MERGE_PATCH) -> Json:
-        params = {"fieldManager": FIELD_MANAGER}
-        return await self.call("PATCH", path_of(resource, namespace, name), body=body, params=params, content_type=kind)
-
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, version: str = "") -> Json:
-        """Delete exactly the object with `uid`, in that version if any: another one answers KubeConflict."""
-        preconditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
-        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        body["propagationPolicy"] = "Background"
-        return await self.call("DELETE", path_of(resource, namespace, name), body=body)
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: Any, kind: str = MERGE_PATCH, sub: str | None = None
+    ) -> Json:
+        params, path = {"fieldManager": FIELD_MANAGER}, path_of(resource, namespace, name, sub)
+        return await self.call("PATCH", path, body=body, params=params, content_type=kind)
 
     async def apply(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Server-side apply: the fields of `body` are ours from now on, those we no longer name go, others stay."""
         path = path_of(resource, namespace, body["metadata"]["name"])
         params = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self.call("PATCH", path, body=body, params=params, content_type=APPLY_PATCH)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, version: str = "", grace_seconds: int = 0
+    ) -> Json:
+        """Delete exactly the object with `uid`, in that version if any: another one answers KubeConflict.
+
+        `grace_seconds` is what a pod gets instead of its own grace; 0 leaves that.
+        """
+        preconditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        body["propagationPolicy"] = "Background"
+        if grace_seconds:
+            body["gracePeriodSeconds"] = grace_seconds
+        return await self.call("DELETE", path_of(resource, namespace, name), body=body)
 
     async def call(
         self,

@@ -10,11 +10,12 @@ from datetime import datetime
 from pydantic import Field
 
 from planning.forecast import Forecast
-from planning.wire import Decision, Memory, Outcome, Ref, Wire
+from planning.wire import Decision, Memory, Outcome, Ref, WarmUpPods, Wire
 
 NEXT_DECISION = "next_decision"
 CARRY_OUT = "carry_out"
 EDIT_OBJECT = "edit_object"
+WARM_UP = "warm_up"
 FORECAST_CHANGE = "forecast_change"
 
 
@@ -29,9 +30,13 @@ class DecisionRequest(Wire):
 
 
 class Answer(Decision):
-    """A decision, and whether search attributes can be upserted: a workflow must not find that out by itself."""
+    """A decision, and whether search attributes can be upserted: a workflow must not find that out by itself.
+
+    `opening`: what the rollout that this decision starts does first; it saves the child its first poll.
+    """
 
     searchable: bool = False
+    opening: Answer | None = None
 
 
 class CarryOut(Wire):
@@ -49,14 +54,26 @@ class Outcomes(Wire):
     outcomes: list[Outcome] = Field(default_factory=list)
 
 
+class WarmUp(Wire):
+    """Have the pods of `step` generate their first token; the results stand on the pods."""
+
+    ref: Ref
+    step: WarmUpPods
+
+
 class ObjectState(Ref):
-    """An object workflow's argument: the object, and what the run before remembers."""
+    """An object workflow's argument: the object, and what the run before remembers.
+
+    `opening`: the first decision about a new object, made by whoever starts the workflow.
+    """
 
     memory: Memory = Field(default_factory=Memory)
+    opening: Answer | None = None
 
     @classmethod
-    def of(cls, ref: Ref, memory: Memory | None = None) -> ObjectState:
-        return cls(kind=ref.kind, namespace=ref.namespace, name=ref.name, uid=ref.uid, memory=memory or Memory())
+    def of(cls, ref: Ref, memory: Memory | None = None, opening: Answer | None = None) -> ObjectState:
+        kept = {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name, "uid": ref.uid}
+        return cls(**kept, memory=memory or Memory(), opening=opening)
 
     @property
     def ref(self) -> Ref:
@@ -73,6 +90,7 @@ class RolloutState(Wire):
     started_at: datetime | None = None
     blocked: list[str] = Field(default_factory=list)
     steps: dict[str, int] = Field(default_factory=dict)
+    opening: Answer | None = None
 
 
 class Edit(Wire):

@@ -14,12 +14,16 @@ from planning.wire import Ref
 
 @dataclass(eq=False, slots=True)
 class Poll:
-    """One waiting call: `changed` is set by the cache, `over` once a newer poll or the process's end replaces it."""
+    """One waiting call: `changed` is set by the cache, `over` once a newer poll or the process's end replaces it.
+
+    `beat_at`: when to tell Temporal next that somebody waits (monotonic); most polls of a burst end before the first.
+    """
 
     uid: str
     scope: str | None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     over: bool = False
+    beat_at: float = 0.0
 
     def end(self) -> None:
         self.over = True

@@ -18,7 +18,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import adoption, budget_steps, child_steps, group_steps, object_steps
+from activities import adoption, budget_steps, child_steps, group_steps, object_steps, pod_steps
 from activities.decisions import heartbeat_seconds
 from activities.errors import KubeAmbiguous, KubeError
 from activities.events import EventRecorder
@@ -55,6 +55,13 @@ HANDLERS: Mapping[str, Handler] = {
     "delete-rolesets": child_steps.delete_rolesets,
     "create-pods": child_steps.create_pods,
     "delete-pods": child_steps.delete_pods,
+    "patch-pods": pod_steps.patch_pods,
+    "complete-pods": pod_steps.complete_pods,
+    "note-pods": pod_steps.note_pods,
+    "drain-pods": pod_steps.drain_pods,
+    "restore-pods": pod_steps.restore_pods,
+    "warm-up-pods": pod_steps.mark_warm_ups,
+    "fall-back": pod_steps.fall_back,
     "create-podsets": group_steps.create_podsets,
     "update-podsets": group_steps.update_podsets,
     "delete-podsets": group_steps.delete_podsets,
@@ -69,6 +76,9 @@ STAGES: Mapping[str, str] = {
     "renumber-revision": "beside",
     "apply-service": "beside",
     "apply-budget": "beside",
+    "complete-pods": "beside",
+    "note-pods": "beside",
+    "restore-pods": "beside",
     "apply-pod-group": "beside",
     "delete-pod-groups": "beside",
     "create-pods": "create",
@@ -99,9 +109,12 @@ class Steps:
         about = store.get(order.ref.namespace, order.ref.name)
         with self._polls.tending(order.ref.uid):
             async with heartbeats():
-                outcomes = await self._stages(self._contexts(order, fence))
-        for step, outcome in zip(order.decision.steps, outcomes, strict=False):
+                contexts = self._contexts(order, fence)
+                outcomes = await self._stages(contexts)
+        for (step, context), outcome in zip(contexts, outcomes, strict=False):
             self._tell(order, about, step, outcome)
+            for event in context.told:
+                self._recorder.record(context.fence.owner(), *event)
         return Outcomes(outcomes=outcomes)
 
     def _contexts(self, order: CarryOut, fence: Fence) -> list[tuple[Any, StepContext]]:

@@ -60,7 +60,8 @@ def waiting_line(shown: View, rollout: str | None) -> str:
 
 def ended_line(result: RolloutResult) -> str:
     """How a rollout ended; one that did not complete names what blocked it last."""
-    blocked = f"; blocked by {result.blocked[-1]}" if result.blocked and result.result != "completed" else ""
+    told = result.result == "completed" or not result.blocked or result.blocked[-1] in result.message
+    blocked = "" if told else f"; blocked by {result.blocked[-1]}"
     return f"{result.result} {result.message}{blocked}".strip()
 
 
@@ -83,7 +84,14 @@ def rollout_details(ref: Ref, revision: str) -> str:
     )
 
 
+ON_PODS = frozenset(
+    {"patch-pods", "drain-pods", "complete-pods", "note-pods", "restore-pods", "warm-up-pods", "fall-back"}
+)
+
+
 def _action(step: Any) -> str:
+    if step.type in ON_PODS:
+        return _on_pods(step)
     match step.type:
         case "create-rolesets":
             return f"create {_count(step.indexes, 'RoleSet')} at {step.revision}"
@@ -132,6 +140,24 @@ def _of_groups(step: Any) -> str:
             return f"delete {_count(step.targets, 'PodGroup')} of {step.scheduler}"
         case _:
             return ""
+
+
+def _on_pods(step: Any) -> str:
+    match step.type:
+        case "patch-pods":
+            return f"update {_pods(len(step.targets))} of {step.role} in place to {step.template_hash}"
+        case "drain-pods":
+            return f"drain {_pods(len(step.targets))} of {step.role} for {step.seconds} s"
+        case "complete-pods":
+            return f"complete the in-place update of {_pods(len(step.targets))} of {step.role}"
+        case "note-pods":
+            return f"note on {_pods(len(step.targets))} of {step.role}: {', '.join(sorted(set(step.reasons)))}"
+        case "restore-pods":
+            return f"open the gate of {_pods(len(step.targets))} of {step.role}"
+        case "warm-up-pods":
+            return f"warm up {_pods(len(step.targets))} of {step.role}"
+        case _:
+            return f"replace pods instead: {step.message}"
 
 
 def _other(step: Any) -> str:

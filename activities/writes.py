@@ -28,7 +28,7 @@ class StepContext:
     """What one step works with. `written` grows as writes succeed, also when the step fails later.
 
     `key` names the decision (run and number) and stands as an annotation on whatever it creates; `first_index` is where
-    this step's names start within the decision.
+    this step's names start within the decision. `told` are Events (type, reason, message) about what was done.
     """
 
     client: KubeClient
@@ -41,6 +41,7 @@ class StepContext:
     first_index: int
     made: dict[tuple[str, str], Json] = field(default_factory=dict)
     written: list[ObjectVersion] = field(default_factory=list)
+    told: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -106,12 +107,11 @@ def _adopted(context: StepContext, resource: Resource, live: Json, late: bool) -
     return live
 
 
-async def delete(context: StepContext, resource: Resource, target: Target) -> None:
+async def delete(context: StepContext, resource: Resource, target: Target, grace_seconds: int = 0) -> None:
     """Delete exactly the target, in its version where it names one; one that is gone already is a success."""
+    name, version = target.name, target.resource_version
     with suppress(KubeNotFound):
-        await context.client.delete(
-            resource, context.ref.namespace, target.name, target.uid, target.resource_version
-        )  # fmt: skip
+        await context.client.delete(resource, context.ref.namespace, name, target.uid, version, grace_seconds)
     context.deleted(target, resource)
 
 

@@ -105,6 +105,17 @@ class RoleUpdateStrategy(Schema):
     max_surge: IntOrString | None = None
 
 
+class WarmUp(Schema):
+    """The request that an updated pod has to answer before it counts as updated and ready."""
+
+    path: str = "/v1/completions"
+    model: str | None = None
+    prompt: str = "Hello"
+    max_tokens: Annotated[Int32, Field(ge=1)] = 1
+    port: Annotated[Int32, Field(ge=1, le=65535)] = 8000
+    timeout_seconds: Annotated[Int32, Field(ge=1)] = 60
+
+
 class RoleSpec(Schema):
     name: Annotated[str, Field(max_length=63, pattern=ROLE_NAME_PATTERN)]
     replicas: Int32 = 1
@@ -115,6 +126,10 @@ class RoleSpec(Schema):
     template: PodTemplate | None = None
     disruption_tolerance: DisruptionTolerance | None = None
     scheduling_strategy: SchedulingStrategy | None = None
+    min_ready_seconds: Annotated[Int32 | None, Field(ge=0)] = None
+    drain_seconds: Annotated[Int32 | None, Field(ge=0)] = None
+    warm_up: WarmUp | None = None
+    recovery_policy: Literal["Pod", "Group", "Service"] | None = None
 
 
 def _names_differ(roles: list[RoleSpec] | None) -> list[RoleSpec] | None:

@@ -15,11 +15,14 @@
 #include "strategy.h"
 
 #define BRIX_CHUNK 512
+#define BRIX_AVOIDS 3 /* of brix_request */
 
 typedef struct {
     uint32_t count;
     uint32_t next; /* index of the member that a following chunk begins with */
     const brix_pod_row *pod[BRIX_CHUNK];
+    uint32_t place[BRIX_CHUNK];
+    uint32_t generation[BRIX_CHUNK];
     double load[BRIX_CHUNK];   /* requests on the pod now, when asked for */
     double growth[BRIX_CHUNK]; /* of the load since the sample, against what ran then; NaN: no fresh gauges */
 } brix_chunk;
@@ -37,6 +40,7 @@ typedef struct {
     uint64_t now;
     double prompt_tokens; /* of this request, or the mean over the candidates */
     double generation_tokens;
+    uint32_t avoids;
     uint32_t candidates;
     uint32_t slots;
     brix_slot *slot[BRIX_READERS_LIMIT];

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from crds import labels
 from crds.intorstr import IntOrStringError, scaled
 from planning.objects import name_of, spec_of, uid_of
-from planning.render import owner_reference
+from planning.render import desired_replicas, owner_reference
 from planning.resources import BUDGET
 from planning.wire import ApplyBudget, DeleteBudgets, Step, Target
 
@@ -30,6 +31,19 @@ def min_available(tolerance: Json | None, pods: int) -> tuple[int | None, str]:
         return max(0, pods - scaled(value, pods, round_up=True)), ""
     except IntOrStringError as error:
         return None, f"disruptionTolerance: {error}"
+
+
+def role_budgets(roleset: Json) -> list[ApplyBudget]:
+    """The budgets of a RoleSet's roles; a tolerance that cannot be read makes none."""
+    found = []
+    for role in spec_of(roleset).get("roles") or ():
+        pods = desired_replicas(role) * max(1, int(role.get("podGroupSize") or 1))
+        least, _ = min_available(role.get("disruptionTolerance"), pods)
+        if least is not None:
+            selector = {labels.ROLESET_NAME: name_of(roleset), labels.ROLE_NAME: role["name"]}
+            name = f"{name_of(roleset)}-{role['name']}"
+            found.append(ApplyBudget(name=name, min_available=least, selector=selector))
+    return found
 
 
 def budget_steps(wanted: Iterable[ApplyBudget], stored: Iterable[Json]) -> list[Step]:

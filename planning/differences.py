@@ -13,6 +13,7 @@ from typing import Any, Final
 Json = dict[str, Any]
 MAX_LINES: Final = 12
 LONGEST_VALUE: Final = 120
+SMALL: Final = 3
 _SHOWN: Final = frozenset({
     "image", "imagePullPolicy", "replicas", "podGroupSize", "containerPort", "terminationGracePeriodSeconds",
     "stateful", "upgradeOrder", "maxSurge", "maxUnavailable", "type", "nodeName", "schedulerName", "runtimeClassName",
@@ -43,11 +44,16 @@ def _walk(path: str, before: Any, after: Any, values: bool) -> Iterator[str]:
         if one == two:
             yield f"{path}: other order"
     elif isinstance(before, dict) and after is None:
-        yield f"{path}: removed"
+        yield from _walk(path, before, {}, values) if _is_small(before) else [f"{path}: removed"]
     elif isinstance(after, dict) and before is None:
-        yield f"{path}: added"
+        yield from _walk(path, {}, after, values) if _is_small(after) else [f"{path}: added"]
     else:
         yield _leaf(path, before, after, values)
+
+
+def _is_small(value: Json) -> bool:
+    """A few plain fields: telling them says more than that they came together."""
+    return 0 < len(value) <= SMALL and not any(isinstance(part, dict | list) for part in value.values())
 
 
 def _joined(path: str, key: str) -> str:

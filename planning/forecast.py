@@ -17,8 +17,6 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from crds import labels
-from crds.kubernetes.defaults import without_defaults
-from planning import names
 from planning.differences import differences
 from planning.edits import roles_of
 from planning.fleet import desired_replicas as desired_rolesets
@@ -32,8 +30,11 @@ from planning.objects import (
     spec_of,
     status_of,
 )
+from planning.progress import stands_failed
 from planning.render import desired_replicas, template_fault
 from planning.revisions import sync
+from planning.role_changes import Placed, asks_in_place, changes, in_place_obstacle, pods_of, role_differences
+from planning.sameness import alike
 from planning.view import counted
 from planning.wire import CreateRevision, Memory, Wire
 
@@ -147,11 +148,11 @@ class _Rows:
             tally.deleted += count
             tally.because(why)
 
-    def compare(self, group: Json, wanted: Sequence[Json], *, whole: bool) -> None:
-        """A group that becomes `wanted`; `whole`: all of its pods are replaced, changed or not."""
+    def compare(self, group: Json, wanted: Json, *, whole: bool) -> None:
+        """A RoleSet that becomes `wanted`; `whole`: all of its pods are replaced, changed or not."""
         live = {role["name"]: role for role in roles_of(group)}
-        for role in wanted:
-            self._role(group, live.pop(role["name"], None), role, whole=whole)
+        for role in roles_of(wanted):
+            self._role(group, live.pop(role["name"], None), wanted, role, whole=whole)
         for name, role in live.items():
             tally, count = self.of(name), _existing(group, role)
             tally.change = "removed"
@@ -159,7 +160,7 @@ class _Rows:
             tally.deleted += count
             tally.because("the role is not in the template")
 
-    def _role(self, group: Json, live: Json | None, wanted: Json, *, whole: bool) -> None:
+    def _role(self, group: Json, live: Json | None, after: Json, wanted: Json, *, whole: bool) -> None:
         tally, target = self.of(wanted["name"]), pods_of(wanted, desired_replicas(wanted))
         if live is None:
             tally.change = "added"
@@ -175,11 +176,12 @@ class _Rows:
                 tally.because(f"replicas: {desired_replicas(live)} → {desired_replicas(wanted)}")
         if more:
             tally.created += more
-            tally.because(f"{more} of {target} are missing")
-        self._pods(tally, group, live, wanted, stay, whole=whole)
+            same = target == pods_of(live, desired_replicas(live))
+            tally.because(*([f"{more} of {target} are missing"] if same else []))
+        self._pods(tally, (group, live), (after, wanted), stay, whole=whole)
 
-    def _pods(self, tally: _Tally, group: Json, live: Json, wanted: Json, stay: int, *, whole: bool) -> None:
-        lines = role_differences(live, wanted, values=self._values)
+    def _pods(self, tally: _Tally, before: Placed, after: Placed, stay: int, *, whole: bool) -> None:
+        lines = changes(before, after, values=self._values)
         if lines:
             tally.change = "changed"
             tally.because(*lines)
@@ -187,14 +189,14 @@ class _Rows:
             tally.replaced += stay
             if not lines and stay:
                 tally.because(_WITH_ROLESET)
-        elif lines or live.get("podGroupSize", 1) != wanted.get("podGroupSize", 1):
-            obstacle = in_place_obstacle(live, wanted)
+        elif lines:
+            obstacle = in_place_obstacle(before, after)
             if obstacle:
                 tally.replaced += stay
-                tally.because(*([obstacle] if _asks_in_place(wanted) else []))
+                tally.because(*([f"not in place: {obstacle}"] if asks_in_place(after[1]) else []))
             else:
                 tally.in_place += stay
-        elif left := min(stay, _outdated(group, live)):
+        elif left := min(stay, _outdated(*before)):
             tally.change = "changed"
             tally.replaced += left
             tally.because(f"{left} not at the role's template yet")
@@ -207,7 +209,8 @@ def forecast(
     """What the StormService would do to become `wanted` (its live self when None) from the RoleSets that exist."""
     wanted = wanted if wanted is not None else storm
     template = spec_of(wanted).get("template") or {}
-    target = sync(wanted, list(revisions), Memory())
+    revisions = list(revisions)
+    target = sync(wanted, revisions, Memory())
     rows = _Rows(values=values)
     staying = [found for found in in_order(rolesets) if not is_deleting(found)]
     keep, surplus = _kept(staying, target.update, desired_rolesets(wanted))
@@ -216,13 +219,16 @@ def forecast(
     for role in roles:
         rows.of(role["name"])
     outdated = [group for group in keep if revision_of(group) != target.update]
+    same = alike([(revision_of(group), group) for group in outdated], revisions, template)
+    outdated = [group for group in outdated if name_of(group) not in same]
     for group in keep:
-        rows.compare(group, roles, whole=whole_groups and group in outdated)
-    before, after = desired_rolesets(storm), desired_rolesets(wanted)
-    scaled = f"spec.replicas: {before} → {after}" if before != after else ""
+        after = {**group, "spec": template.get("spec") or {}}
+        rows.compare(group, after, whole=whole_groups and group in outdated)
+    count, target_count = desired_rolesets(storm), desired_rolesets(wanted)
+    scaled = f"spec.replicas: {count} → {target_count}" if count != target_count else ""
     for group in surplus:
         rows.gone(group, scaled or "its RoleSet is one more than asked for")
-    for _ in range(after - len(staying)):
+    for _ in range(target_count - len(staying)):
         rows.new(roles, scaled or "its RoleSet does not exist yet")
     return Forecast(
         object=f"stormservice/{name_of(storm)}",
@@ -230,7 +236,7 @@ def forecast(
         number=target.number,
         stored=not isinstance(target.step, CreateRevision),
         rows=rows.list(),
-        notes=_notes(storm, wanted, len(outdated), values=values),
+        notes=[*_rewritten(len(same)), *_notes(storm, wanted, target.update, len(outdated), values=values)],
         fault=template_fault(wanted, template) or fleet_budget(wanted)[1],
     )
 
@@ -242,7 +248,11 @@ def _kept(groups: Sequence[Json], update: str, desired: int) -> tuple[list[Json]
     return [group for group in groups if group not in surplus], surplus
 
 
-def _notes(storm: Json, wanted: Json, outdated: int, *, values: bool) -> list[str]:
+def _rewritten(same: int) -> list[str]:
+    return [f"{counted(same, 'RoleSet')} rewritten where they are: their pods stay"] if same else []
+
+
+def _notes(storm: Json, wanted: Json, target: str, outdated: int, *, values: bool) -> list[str]:
     budget, _ = fleet_budget(wanted)
     notes = []
     if outdated and is_in_place(wanted):
@@ -254,6 +264,8 @@ def _notes(storm: Json, wanted: Json, outdated: int, *, values: bool) -> list[st
             f"(surge {budget.surge}, unavailable {budget.unavailable})"
         )
     notes += other_differences(storm, wanted, values=values)
+    if stands_failed(wanted, target):
+        notes.append(f"{target} was given up at its deadline: only another template or a resume rolls out again")
     if spec_of(wanted).get("paused"):
         notes.append("paused: no RoleSet is rolled out until it is resumed")
     return notes
@@ -280,34 +292,36 @@ def _without_pods(spec: Json) -> Json:
 def forecast_roleset(roleset: Json, wanted: Json | None = None, *, values: bool = False) -> Forecast:
     """The same for a stand-alone RoleSet."""
     rows = _Rows(values=values)
-    rows.compare(roleset, roles_of(wanted or roleset), whole=False)
+    rows.compare(roleset, wanted or roleset, whole=False)
     notes = other_differences(roleset, wanted or roleset, values=values)
     return Forecast(object=f"roleset/{name_of(roleset)}", stored=True, rows=rows.list(), notes=notes)
 
 
 def forecast_podset(podset: Json, wanted: Json | None = None, *, values: bool = False) -> Forecast:
-    """A PodSet is one group: a changed template replaces all of its pods."""
+    """A PodSet is one group: a restart replaces all of its pods, any other change of its template none that exist."""
     after = wanted or podset
     have, size = int(status_of(podset).get("totalPods") or 0), int(spec_of(after).get("podGroupSize") or 0)
     lines = role_differences(spec_of(podset), spec_of(after), values=values)
+    restarts = _restart_stamp(podset) != _restart_stamp(after)
     row = RoleForecast(
-        role="pods",
+        role="group",
         change="changed" if lines else "unchanged",
         pods=have,
-        replaced=min(have, size) if lines else 0,
+        replaced=min(have, size) if restarts else 0,
         created=max(0, size - have),
         deleted=max(0, have - size),
         why=lines,
     )
-    return Forecast(object=f"podset/{name_of(podset)}", stored=True, rows=[row])
+    notes = ["pods that exist keep their template until a restart"] if lines and not restarts else []
+    return Forecast(object=f"podset/{name_of(podset)}", stored=True, rows=[row], notes=notes)
 
 
-# What counts as a change of a role's pods.
+def _restart_stamp(podset: Json) -> str:
+    metadata = (spec_of(podset).get("template") or {}).get("metadata") or {}
+    return str((metadata.get("annotations") or {}).get(labels.RESTARTED_AT, ""))
 
 
-def pods_of(role: Json, replicas: int) -> int:
-    """Pods of so many replicas: a grouped role has several pods a replica."""
-    return replicas * max(1, int(role.get("podGroupSize") or 1))
+# What exists.
 
 
 def _existing(group: Json, role: Json) -> int:
@@ -325,32 +339,3 @@ def _outdated(group: Json, role: Json) -> int:
         if shown.get("name") == role["name"]:
             return pods_of(role, max(0, int(shown.get("replicas") or 0) - int(shown.get("updatedReplicas") or 0)))
     return 0
-
-
-def role_differences(live: Json, wanted: Json, *, values: bool = False) -> list[str]:
-    """Lines for what differs between the pod templates of two roles, defaults left out."""
-    if names.role_digest(live) == names.role_digest(wanted):
-        return []
-    before, after = (without_defaults(role.get("template") or {}) for role in (live, wanted))
-    return differences(before, after, values=values) or ["pod template"]
-
-
-def _asks_in_place(role: Json) -> bool:
-    return (role.get("updateStrategy") or {}).get("type") == "InPlaceIfPossible"
-
-
-def in_place_obstacle(live: Json, wanted: Json) -> str:
-    """Why the role's pods cannot be patched where they are; empty when only images of their containers change."""
-    if not _asks_in_place(wanted):
-        return "updateStrategy.type is Recreate"
-    if int(wanted.get("podGroupSize") or 1) > 1:
-        return "a PodSet is never updated in place"
-    before, after = (_without_images(role.get("template") or {}) for role in (live, wanted))
-    return "" if names.digest(before) == names.digest(after) else "non-image pod fields changed"
-
-
-def _without_images(template: Json) -> Json:
-    bare = without_defaults(template)
-    spec = bare.get("spec") or {}
-    containers = [{k: v for k, v in each.items() if k != "image"} for each in spec.get("containers") or ()]
-    return bare | {"spec": spec | {"containers": containers}}

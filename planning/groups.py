@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from crds import labels
-from planning import names, topology
+from planning import names
 from planning.limits import Allowance
-from planning.members import TERMINATING_LIMIT, Member, Moves, Role
+from planning.members import TERMINATING_LIMIT, Member, Moves, Role, Wanted, wanted_of
 from planning.objects import (
     annotations_of,
     condition,
@@ -23,14 +23,15 @@ from planning.objects import (
     is_deleting,
     labels_of,
     name_of,
+    parse_time,
     spec_of,
     status_of,
     uid_of,
 )
 from planning.planner import Resource
-from planning.render_groups import mutable_fields
+from planning.render_groups import MUTABLE, mutable_fields
 from planning.trouble import Trouble
-from planning.wire import CreatePodSets, DeletePodSets, Target, Told, UpdatePodSets
+from planning.wire import CreatePodSets, DeletePodSets, Step, Target, Told, UpdatePodSets
 
 Json = dict[str, Any]
 PODSET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "podsets", "PodSet")
@@ -49,32 +50,45 @@ def with_groups(role: Role, spec: Json, roleset: Json, podsets: Sequence[Json], 
     """`role`, as observed from its pods, with its PodSets: members of a grouped role, leftovers of another."""
     if not role.grouped and not podsets:
         return role
-    wanted, wanted_hash = names.role_digest(spec), topology.role_hash(roleset, spec)
-    groups = [_member_of(podset, wanted, wanted_hash, now) for podset in podsets]
+    wanted = wanted_of(spec, roleset)
+    groups = [_member_of(podset, wanted, now) for podset in podsets]
     if role.grouped:
         leftovers = [_outdated(member) for member in role.members]
         return replace(role, members=[*leftovers, *groups], stateful=True)
-    return replace(role, members=[*role.members, *(_outdated(member) for member in groups)])
+    return replace(role, members=[*role.members, *(_outdated(member, "it is a PodSet") for member in groups)])
 
 
-def _outdated(member: Member) -> Member:
-    return replace(member, slot=None, updated=False)
+def _outdated(member: Member, unfit: str = "") -> Member:
+    return replace(member, slot=None, updated=False, unfit=unfit)
 
 
-def _member_of(podset: Json, wanted: str, wanted_hash: str, now: datetime) -> Member:
+def _member_of(podset: Json, wanted: Wanted, now: datetime) -> Member:
     asked = deletion_time(podset)
     overdue = asked is not None and now >= asked + _grace(podset) + TERMINATING_LIMIT
+    serving = asked is None and status_of(podset).get("phase") == READY_PHASE
+    ready_at = _ready_at(podset, wanted.min_ready) if serving else None
     return Member(
         name=name_of(podset),
         uid=uid_of(podset),
         created=podset["metadata"].get("creationTimestamp") or "",
-        ready=asked is None and status_of(podset).get("phase") == READY_PHASE,
-        updated=_is_updated(podset, wanted, wanted_hash),
+        ready=serving and (ready_at is None or ready_at <= now),
+        updated=_is_updated(podset, wanted),
         leaving=asked is not None and not overdue,
         gone=overdue,
         slot=_number(labels_of(podset).get(labels.ROLE_REPLICA_INDEX)),
         cost=_cost(annotations_of(podset).get(labels.POD_DELETION_COST)),
+        serving=serving,
+        ready_at=ready_at,
+        restarts=int(status_of(podset).get("restarts") or 0),
+        template_hash=labels_of(podset).get(labels.ROLE_TEMPLATE_HASH, ""),
+        revision=labels_of(podset).get(labels.ROLE_REVISION_NAME, ""),
     )
+
+
+def _ready_at(podset: Json, min_ready: timedelta) -> datetime | None:
+    """When a ready group has been so for `min_ready`; None when that does not matter."""
+    since = condition(podset, labels.READY).get("lastTransitionTime") if min_ready else None
+    return parse_time(since) + min_ready if since else None
 
 
 def leaves_by(podset: Json) -> datetime | None:
@@ -89,11 +103,11 @@ def _grace(podset: Json) -> timedelta:
     return DEFAULT_GRACE if seconds is None else timedelta(seconds=float(seconds))
 
 
-def _is_updated(podset: Json, wanted: str, wanted_hash: str) -> bool:
+def _is_updated(podset: Json, wanted: Wanted) -> bool:
     noted = annotations_of(podset).get(labels.TEMPLATE_DIGEST)
     if noted is not None:
-        return noted == wanted
-    return labels_of(podset).get(labels.ROLE_TEMPLATE_HASH) == wanted_hash
+        return noted == wanted.digest
+    return labels_of(podset).get(labels.ROLE_TEMPLATE_HASH) == wanted.template_hash
 
 
 def _number(text: str | None) -> int | None:
@@ -146,11 +160,8 @@ def update_steps(specs: Iterable[Json], podsets: Mapping[str, Sequence[Json]]) -
 
 
 def _differs(podset: Json, wanted: Json) -> bool:
-    live = spec_of(podset)
-    policy = live.get("recoveryPolicy") or "ReplaceUnhealthy"
-    return policy != wanted["recoveryPolicy"] or (live.get("schedulingStrategy") or None) != wanted.get(
-        "schedulingStrategy"
-    )
+    live = {key: value for key, value in spec_of(podset).items() if key in MUTABLE and value}
+    return {"recoveryPolicy": "ReplaceUnhealthy", **live} != wanted
 
 
 def fallback(role: Role, spec: Json, moves: Moves) -> list[Told]:
@@ -166,6 +177,19 @@ def fallback(role: Role, spec: Json, moves: Moves) -> list[Told]:
         f"falling back to recreate for {role.template_hash}"
     )
     return [Told(reason=labels.EVENT_IN_PLACE_FALLBACK, message=message)]
+
+
+def with_tells(
+    steps: Sequence[Step], roles: Sequence[Role], specs: Sequence[Json], moves: Mapping[str, Moves]
+) -> list[Step]:
+    """`steps`, the first of a group's role telling that it is no update in place."""
+    told: list[Step] = list(steps)
+    for role, spec in zip(roles, specs, strict=True):
+        tells = fallback(role, spec, moves.get(role.name, Moves()))
+        first = next((at for at, step in enumerate(told) if getattr(step, "role", "") == role.name), None)
+        if tells and first is not None and hasattr(told[first], "tells"):
+            told[first] = told[first].model_copy(update={"tells": tells})
+    return told
 
 
 def trouble_of(podsets: Iterable[Json]) -> Trouble | None:

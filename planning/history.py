@@ -92,7 +92,8 @@ def _entry(storm: Json, revision: Json, runs: list[Run], live: str) -> Entry:
 
 def _last(runs: list[Run]) -> dict[str, Any]:
     run = runs[-1]
-    blocked = f"; blocked by {run.blocked[-1]}" if run.blocked and run.result != "completed" else ""
+    told = run.result == "completed" or not run.blocked or run.blocked[-1] in run.message
+    blocked = "" if told else f"; blocked by {run.blocked[-1]}"
     return {
         "result": run.result, "source": "temporal", "started_at": run.started_at, "seconds": run.seconds,
         "message": f"{run.message}{blocked}",

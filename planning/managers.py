@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from planning import stateful, stateless
+from planning import in_place, stateful, stateless
 from planning.members import Moves, Role
 
 _LAST: Final = 2**31
@@ -25,7 +25,7 @@ class RoleMoves:
 
 
 def plan_roles(strategy: str, roles: Sequence[Role], held: frozenset[str] = frozenset()) -> RoleMoves:
-    """One pass over all roles. `held` are step keys (`create-pods/<role>`, `delete-pods/<role>`) that wait."""
+    """One pass over all roles. `held` are step keys (`create-pods/<role>`, `delete-pods/<role>` …) that wait."""
     scaled = {role.name: _without_held(role, scale(role), held) for role in roles}
     if any(scaled.values()):
         return RoleMoves({name: moves for name, moves in scaled.items() if moves}, scaling=True)
@@ -39,7 +39,32 @@ def _without_held(role: Role, moves: Moves, held: frozenset[str]) -> Moves:
         moves = replace(moves, count=0, slots=())
     if f"delete-{kind}/{role.name}" in held:
         moves = replace(moves, deletes=())
+    if f"patch-pods/{role.name}" in held:
+        moves = replace(moves, patches=())
     return moves
+
+
+def kept_behind(strategy: str, roles: Sequence[Role], held: frozenset[str] = frozenset()) -> list[Role]:
+    """The roles, those whose turn has not come told so: their missing pods come back at the template they have.
+
+    Only where roles follow each other, and where a pod that is left tells which revision that is.
+    """
+    if strategy in ("Parallel", "Interleave"):
+        return list(roles)
+    waiting = set[str]()
+    is_turn = True
+    for role in in_upgrade_order(roles):
+        if not is_turn:
+            waiting.add(role.name)
+        is_turn = is_turn and is_all_ready(role)
+    return [_behind(role, held) if role.name in waiting else role for role in roles]
+
+
+def _behind(role: Role, held: frozenset[str]) -> Role:
+    known = [member for member in role.members if not member.updated and member.revision and member.template_hash]
+    if role.grouped or not known or f"old-revision/{role.name}" in held:
+        return role
+    return replace(role, behind=max(known, key=lambda member: (member.created, member.name)))
 
 
 def _rollout(strategy: str, roles: Sequence[Role]) -> list[tuple[Role, str, Moves]]:
@@ -79,10 +104,14 @@ def scale(role: Role) -> Moves:
 
 
 def roll(role: Role) -> Moves:
+    if role.in_place:
+        return in_place.roll(role)
     return stateful.roll(role) if role.stateful else stateless.roll(role)
 
 
 def roll_by_step(role: Role, step: int) -> Moves:
+    if role.in_place:
+        return in_place.roll_by_step(role, step)
     return stateful.roll_by_step(role, step) if role.stateful else stateless.roll_by_step(role, step)
 
 

@@ -39,7 +39,7 @@ def of_status(before: Json, after: Json) -> list[Event]:
 
 
 def of_decision(decision: Decision, rollout: str | None, started_at: datetime | None, now: datetime) -> list[Event]:
-    """What a returned decision tells: a rollout that starts or ends, and what blocks for longer than a moment."""
+    """What a returned decision tells: a rollout that starts or ends."""
     found: list[Event] = []
     for step in decision.steps:
         if isinstance(step, StartRollout):
@@ -48,8 +48,6 @@ def of_decision(decision: Decision, rollout: str | None, started_at: datetime | 
         elif isinstance(step, CloseRollout) and step.result in _ENDS:
             kind, reason = _ENDS[step.result]
             found.append((kind, reason, _ending(step, decision, rollout or "", started_at, now)))
-    if not decision.steps and decision.view.blocked:
-        found.append(("Warning", labels.EVENT_BLOCKED, decision.view.blocked))
     return found
 
 

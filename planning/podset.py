@@ -13,24 +13,35 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import gang, podset_status
+from planning import departure, gang, podset_status
 from planning.backoff import earliest, held_back
 from planning.groups import PODSET
-from planning.objects import generation_of, has_finalizer, in_order, is_deleting, name_of, spec_of, status_of, uid_of
+from planning.objects import (
+    annotations_of,
+    generation_of,
+    has_finalizer,
+    is_deleting,
+    labels_of,
+    spec_of,
+    status_of,
+    uid_of,
+)
 from planning.planner import Plan, Resource, World
 from planning.podset_ranks import Group, Rank, failed_ranks, observe
 from planning.roleset import POD, conclude, gone
 from planning.view import RoleRow, counted, model_of, page
+from planning.warm_up import Warmth, group_warm_up, warmth_of
 from planning.wire import (
     AddFinalizer,
     CreateGroupPods,
     DeleteGroupPods,
     Memory,
     ReleaseFinalizer,
+    RestorePods,
     Step,
-    Target,
     Told,
     View,
+    WarmUpPods,
 )
 
 Json = dict[str, Any]
@@ -60,18 +71,19 @@ class PodSetPlanner:
 def _deletion(world: World, podset: Json, memory: Memory) -> Plan:
     pods = world.children.get(POD.key, ())
     steps: list[Step] = []
-    if pods:
-        staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
-        targets = [Target(name=name_of(pod), uid=uid_of(pod)) for pod in staying]
-        steps = [DeleteGroupPods(targets=targets)]
+    if pods and not departure.is_orphaning(podset):
+        staying = [rank for rank in observe(podset, pods).ranks if not rank.leaving]
+        steps = [_delete(podset, staying)]
         reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
     elif has_finalizer(podset, labels.PODSET_FINALIZER):
         steps = [*gang.removal(world), ReleaseFinalizer(finalizer=labels.PODSET_FINALIZER)]
-        reason = "no pod is left: release the finalizer"
+        reason = f"{'the pods are to stay' if pods else 'no pod is left'}: release the finalizer"
     else:
         reason = "other finalizers hold the object"
-    view = View(phase="Deleting", model=_model(podset), details=f"**Deleting**: {reason}")
-    return conclude(world, podset, memory, steps, reason, view)
+    blocked, wake_at = departure.held_by_pods(pods, world.now)
+    view = View(phase="Deleting", blocked=blocked, model=_model(podset), details=f"**Deleting**: {reason}")
+    status = podset_status.leaving(podset, blocked, world.now)
+    return conclude(world, podset, memory, steps, reason, view, status=status, wake_at=wake_at)
 
 
 class _Pass:
@@ -83,13 +95,14 @@ class _Pass:
         self.recreates = spec_of(podset).get("recoveryPolicy") == RECREATE
         self.failed = failed_ranks(podset, self.group, recreates=self.recreates)
         self.restarts = _restarts(podset, self.group, self.failed)
+        self.warmth = _warmth(podset, self.group)
         self._wake_at: datetime | None = None
 
     def plan(self) -> Plan:
         ganged = gang.plan_gang(self.world, self.podset, self.memory)
-        wanted = [*self._finalizer(), *ganged.steps, *self._pods()]
+        wanted = [*self._finalizer(), *ganged.steps, *(self._pods() or [*self._gates(), *self._warm_up()])]
         steps = held_back(wanted, self.memory, generation_of(self.podset), self.world.now)
-        health = podset_status.health_of(self.podset, self.group, self.failed, self.memory)
+        health = podset_status.health_of(self.podset, self.group, self.failed, self.warmth, self.memory)
         events = gang.missing_event(status_of(self.podset).get("conditions") or (), ganged.condition)
         status = podset_status.status(
             self.podset, self.group, health, ganged.condition, self.restarts, self.world.now
@@ -114,7 +127,7 @@ class _Pass:
         if group.surplus:
             over = group.surplus
             message = f"{len(group.staying)} pods, {group.size} wanted: delete {', '.join(r.name for r in over)[:300]}"
-            return [_delete(over, labels.EVENT_SCALING_DOWN, message)]
+            return [_delete(self.podset, over, labels.EVENT_SCALING_DOWN, message)]
         return self._recreate() if self.recreates else self._replace()
 
     def _recreate(self) -> list[Step]:
@@ -136,13 +149,13 @@ class _Pass:
         ended = [rank for rank in group.ended if self._is_time_for([rank])]
         if ended:
             message = f"delete {', '.join(rank.name for rank in ended)[:300]}: it has ended"
-            return [_delete(ended, labels.EVENT_DELETING_UNHEALTHY, message)]
+            return [_delete(self.podset, ended, labels.EVENT_DELETING_UNHEALTHY, message)]
         if not group.missing:
             return []
         restarted = [rank for rank in group.staying if rank.restarted]
         if restarted:
             message = f"delete {', '.join(rank.name for rank in restarted)[:300]}: it restarted and another is missing"
-            return [_delete(restarted, labels.EVENT_DELETING_UNHEALTHY, message)]
+            return [_delete(self.podset, restarted, labels.EVENT_DELETING_UNHEALTHY, message)]
         return [self._create(group.missing, fresh=not group.ranks and not self.restarts)]
 
     def _is_time_for(self, ranks: Sequence[Rank]) -> bool:
@@ -155,13 +168,29 @@ class _Pass:
     def _delete_all(self, why: str) -> DeleteGroupPods:
         present = [rank for rank in self.group.ranks if not rank.leaving]
         message = f"delete {counted(len(present), 'pod')}: {why}"
-        return _delete(present, labels.EVENT_RECREATING_ALL, message)
+        return _delete(self.podset, present, labels.EVENT_RECREATING_ALL, message)
 
     def _create(self, indexes: Sequence[int], *, fresh: bool) -> CreateGroupPods:
         total = counted(self.group.size, "pod")
         reason = labels.EVENT_PODS_CREATED if fresh else labels.EVENT_REPLACING_UNHEALTHY
         told = Told(reason=reason, message=f"create {len(indexes)} missing of {total}")
         return CreateGroupPods(indexes=list(indexes), restarts=self.restarts, tells=[told])
+
+    def _gates(self) -> list[Step]:
+        """Open the readiness gate of pods that have one: groups are never updated in place, so nothing closes it."""
+        closed = [rank for rank in self.group.staying if rank.waits_for_gate]
+        return [RestorePods(role=_role(self.podset), targets=[rank.exact for rank in closed])] if closed else []
+
+    def _warm_up(self) -> list[Step]:
+        """Have the first pod of a group that is up generate its first token."""
+        if self.warmth.done or self.group.ready < self.group.size:
+            return []
+        at = self.warmth.next_at
+        if at is not None and at > self.world.now:
+            self._wake_at = earliest(self._wake_at, at)
+            return []
+        first = next(rank for rank in self.group.staying if rank.index == 0)
+        return [WarmUpPods(role=_role(self.podset), template_hash=_hash(self.podset), targets=[first.target])]
 
     # What people read.
 
@@ -181,6 +210,21 @@ class _Pass:
         )
 
 
+def _warmth(podset: Json, group: Group) -> Warmth:
+    """That of the first pod, which answers for the group."""
+    first = next((rank.pod for rank in group.staying if rank.index == 0), None)
+    asked = group_warm_up(podset)
+    return warmth_of(first, _hash(podset), asked) if first is not None else Warmth(done=asked is None)
+
+
+def _hash(podset: Json) -> str:
+    return labels_of(podset).get(labels.ROLE_TEMPLATE_HASH, "")
+
+
+def _role(podset: Json) -> str:
+    return labels_of(podset).get(labels.ROLE_NAME, "")
+
+
 def _restarts(podset: Json, group: Group, failed: Sequence[Rank]) -> int:
     """How often pods were replaced after a failure, the failures in sight included."""
     counted_before = int(status_of(podset).get("restarts") or 0)
@@ -189,11 +233,16 @@ def _restarts(podset: Json, group: Group, failed: Sequence[Rank]) -> int:
     return max([counted_before, *known, *coming])
 
 
-def _delete(ranks: Sequence[Rank], reason: str, message: str) -> DeleteGroupPods:
+def _delete(podset: Json, ranks: Sequence[Rank], reason: str = "", message: str = "") -> DeleteGroupPods:
+    """Pods that serve get a grace that covers the requests they have, where their role asks for it."""
+    serve = any(rank.ready for rank in ranks)
+    drain = int(annotations_of(podset).get(labels.GROUP_DRAIN) or 0) if serve else 0
+    longest = max((rank.grace_seconds for rank in ranks), default=drain)
     return DeleteGroupPods(
         targets=[rank.target for rank in ranks],
-        disruptive=any(rank.ready for rank in ranks),
-        tells=[Told(reason=reason, message=message[:500])],
+        disruptive=serve,
+        tells=[Told(reason=reason, message=message[:500])] if reason else [],
+        grace_seconds=drain if drain > longest else 0,
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from crds import labels
+from planning.flight import has_gate
 from planning.objects import (
     annotations_of,
     condition,
@@ -25,7 +26,6 @@ from planning.wire import Target
 
 Json = dict[str, Any]
 
-RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 # A group that fails for the first time starts again at once; from then on each failure doubles the wait.
 FIRST_PAUSE: Final = timedelta(seconds=10)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
@@ -53,6 +53,20 @@ class Rank:
     @property
     def target(self) -> Target:
         return Target(name=self.name, uid=uid_of(self.pod))
+
+    @property
+    def exact(self) -> Target:
+        """A target that a write in between makes stale."""
+        version = str(self.pod["metadata"].get("resourceVersion") or "")
+        return Target(name=self.name, uid=uid_of(self.pod), resource_version=version)
+
+    @property
+    def waits_for_gate(self) -> bool:
+        return has_gate(self.pod) and not is_condition_true(self.pod, labels.IN_PLACE_READY)
+
+    @property
+    def grace_seconds(self) -> int:
+        return int(spec_of(self.pod).get("terminationGracePeriodSeconds", 30))
 
     def may_be_replaced_at(self) -> datetime:
         """Once it has lived as long as a group has to that failed so often."""
@@ -106,10 +120,10 @@ class Group:
 def observe(podset: Json, pods: Iterable[Json]) -> Group:
     """The PodSet's group; `restart_asked`: somebody wants pods that are younger than some of these."""
     asked = ((spec_of(podset).get("template") or {}).get("metadata") or {}).get("annotations") or {}
-    wanted = asked.get(RESTARTED_AT)
+    wanted = asked.get(labels.RESTARTED_AT)
     ordered = in_order(pods)
     stale = wanted is not None and any(
-        annotations_of(pod).get(RESTARTED_AT) != wanted for pod in ordered if not is_deleting(pod)
+        annotations_of(pod).get(labels.RESTARTED_AT) != wanted for pod in ordered if not is_deleting(pod)
     )
     return Group(int(spec_of(podset)["podGroupSize"]), [_rank(pod) for pod in ordered], stale)
 

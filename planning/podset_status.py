@@ -13,6 +13,7 @@ from planning.conditions import Condition, merged
 from planning.objects import generation_of, status_of
 from planning.podset_ranks import Group, Rank
 from planning.trouble import Trouble, worst_of
+from planning.warm_up import Warmth
 from planning.wire import Memory
 
 Json = dict[str, Any]
@@ -48,21 +49,32 @@ class Health:
         return self.trouble.sentence if self.trouble is not None and self.trouble.stuck else ""
 
 
-def health_of(podset: Json, group: Group, failed: Sequence[Rank], memory: Memory) -> Health:
+def health_of(podset: Json, group: Group, failed: Sequence[Rank], warmth: Warmth, memory: Memory) -> Health:
+    """`warmth`: whether the group has generated its first token, where that is asked for."""
     waiting = [rank.pod for rank in group.staying if not rank.ready]
     refusals = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(podset))]
     return Health(
-        phase=_phase(group, failed),
+        phase=_phase(group, failed, warmth),
         ready=group.ready,
         size=group.size,
-        trouble=worst_of(waiting),
+        trouble=worst_of(waiting) or _cold(group, warmth),
         failed=_said_of(failed[0]) if failed else "",
         refusals=refusals,
     )
 
 
-def _phase(group: Group, failed: Sequence[Rank]) -> str:
-    if group.ready == group.size:
+def _cold(group: Group, warmth: Warmth) -> Trouble | None:
+    """What to say of a group that is up and has not generated yet."""
+    if warmth.done or group.ready < group.size:
+        return None
+    if not warmth.message:
+        return Trouble("the first token is still to come", stuck=False)
+    tries = "one try" if warmth.tries == 1 else f"{warmth.tries} tries"
+    return Trouble(f"no first token in {tries}: {warmth.message}", stuck=True)
+
+
+def _phase(group: Group, failed: Sequence[Rank], warmth: Warmth) -> str:
+    if group.ready == group.size and warmth.done:
         return "Ready"
     if failed:
         return "Failed"
@@ -90,6 +102,16 @@ def status(
         "conditions": merged(before, _conditions(health, gang), _OWNED, now),
     }
     return found | ({"restarts": restarts} if restarts else {})
+
+
+def leaving(podset: Json, blocked: str, now: datetime) -> Json | None:
+    """The status of a PodSet that is being deleted and cannot go; None while nothing is in its way."""
+    if not blocked:
+        return None
+    before = status_of(podset).get("conditions") or ()
+    said = Condition(labels.PROGRESSING, "False", "Blocked", blocked)
+    required = {"readyPods": 0, "totalPods": 0} | status_of(podset)
+    return {**required, "conditions": merged(before, [said], (labels.PROGRESSING,), now)}
 
 
 def _conditions(health: Health, gang: Condition | None) -> list[Condition]:

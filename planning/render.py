@@ -13,6 +13,7 @@ from crds import labels
 from planning import names, topology
 from planning.gang import gang_marks
 from planning.objects import annotations_of, labels_of, name_of, spec_of, uid_of
+from planning.shape import shape_of
 from planning.wire import CreateRevision
 
 Json = dict[str, Any]
@@ -160,6 +161,21 @@ def _roleset_spec(template: Json, replicas: dict[str, int]) -> Json:
     return spec
 
 
+def roleset_at(roleset: Json, revision: Json, role_name: str) -> Json:
+    """The RoleSet with that role's pod template as `revision` has it. Raises RenderError when it has no such role."""
+    roles = (revision_template(revision).get("spec") or {}).get("roles") or ()
+    old = next((role for role in roles if role["name"] == role_name), None)
+    if old is None:
+        raise RenderError(f"revision {name_of(revision)} has no role {role_name}")
+    number, name = role_revision(revision, role_name)
+    notes = {labels.role_revision_annotation(role_name): str(number)}
+    notes[labels.role_revision_name_annotation(role_name)] = name
+    live = spec_of(roleset).get("roles") or ()
+    kept = [{**role, "template": old.get("template") or {}} if role["name"] == role_name else role for role in live]
+    metadata = {**roleset["metadata"], "annotations": annotations_of(roleset) | notes}
+    return {**roleset, "metadata": metadata, "spec": {**spec_of(roleset), "roles": kept}}
+
+
 def render_pod(roleset: Json, role_name: str, *, name: str, slot: int | None) -> Json:
     """A pod of the role; `slot` is its place in a stateful role. Raises RenderError for an unknown role."""
     role = role_named(roleset, role_name)
@@ -215,6 +231,7 @@ def _pod_annotations(roleset: Json, role: Json, slot: int | None) -> dict[str, s
     found = {
         labels.ROLESET_INDEX: annotations_of(roleset).get(labels.ROLESET_INDEX, ""),
         labels.TEMPLATE_DIGEST: names.role_digest(role),
+        labels.POD_SHAPE: shape_of(roleset, role),
     }
     if slot is not None:
         found[labels.ROLE_REPLICA_INDEX] = str(slot)
@@ -228,7 +245,15 @@ def _pod_spec(spec: Json, roleset: Json, role: Json, name: str, slot: int | None
     if slot is not None:
         spec["hostname"] = name
     inject(spec.get("containers"), role_environment(roleset, role, slot), ROLE_VARIABLES)
+    if role.get("drainSeconds"):
+        spec["readinessGates"] = _with_gate(spec.get("readinessGates") or [])
     return topology.with_topology(spec, roleset, role["name"])
+
+
+def _with_gate(gates: list[Json]) -> list[Json]:
+    """Pods that are to be drained need a gate: nothing else takes a running pod out of the choice."""
+    gate = {"conditionType": labels.IN_PLACE_READY}
+    return gates if gate in gates else [*gates, gate]
 
 
 def inject(containers: Iterable[Json] | None, injected: Sequence[Json], reserved: Container[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any, Final
 
+import orjson
+
 from crds import labels
 from planning import names, topology
 from planning.gang import gang_marks
@@ -21,7 +23,11 @@ from planning.render import (
 Json = dict[str, Any]
 GROUP_VARIABLES: Final = (labels.ENV_PODSET_NAME, labels.ENV_POD_GROUP_INDEX, labels.ENV_POD_GROUP_SIZE)
 # What says something about the PodSet object itself and nothing about its pods.
-_NOT_INHERITED: Final = frozenset({labels.DECISION, "kubectl.kubernetes.io/last-applied-configuration"})
+_NOT_INHERITED: Final = frozenset(
+    {labels.DECISION, labels.GROUP_DRAIN, labels.GROUP_WARM_UP, "kubectl.kubernetes.io/last-applied-configuration"}
+)
+# Fields of a PodSet's spec that follow its role without new pods.
+MUTABLE: Final = ("recoveryPolicy", "schedulingStrategy")
 
 
 def render_podset(roleset: Json, role_name: str, slot: int) -> Json:
@@ -43,7 +49,7 @@ def render_podset(roleset: Json, role_name: str, slot: int) -> Json:
             labels.ROLESET_INDEX: annotations_of(roleset).get(labels.ROLESET_INDEX, ""),
             labels.ROLE_REPLICA_INDEX: str(slot),
             labels.TEMPLATE_DIGEST: names.role_digest(role),
-        } | gang_annotations,
+        } | _asked_of_pods(role) | gang_annotations,
         "finalizers": [labels.PODSET_FINALIZER],
         "ownerReferences": [owner_reference(roleset, labels.ORCHESTRATION_API, "RoleSet")],
     }  # fmt: skip
@@ -56,9 +62,21 @@ def render_podset(roleset: Json, role_name: str, slot: int) -> Json:
     return {"apiVersion": labels.ORCHESTRATION_API, "kind": "PodSet", "metadata": metadata, "spec": spec}
 
 
+def _asked_of_pods(role: Json) -> dict[str, str]:
+    """What the PodSet has to know of its role besides the template: it sees its own pods alone."""
+    seconds, warm_up = int(role.get("drainSeconds") or 0), role.get("warmUp")
+    found = {labels.GROUP_DRAIN: str(seconds)} if seconds else {}
+    asked = (
+        {labels.GROUP_WARM_UP: orjson.dumps(warm_up, option=orjson.OPT_SORT_KEYS).decode()}
+        if warm_up is not None
+        else {}
+    )
+    return found | asked
+
+
 def mutable_fields(role: Json) -> Json:
     """What of a role goes into its PodSets without new pods."""
-    policy = "Recreate" if role.get("recoveryPolicy") == "Group" else "ReplaceUnhealthy"
+    policy = "Recreate" if role.get("recoveryPolicy") in ("Group", "Service") else "ReplaceUnhealthy"
     strategy = role.get("schedulingStrategy")
     return {"recoveryPolicy": policy, **({"schedulingStrategy": deepcopy(strategy)} if strategy else {})}
 

@@ -8,24 +8,27 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import gang, groups, roleset_status, topology
-from planning.backoff import earliest, held_back, waiting
+from planning import departure, gang, groups, roleset_status, topology
+from planning.backoff import earliest, failures_of, held_back, waiting
+from planning.budgets import budget_steps, role_budgets
 from planning.groups import PODSET
 from planning.limits import Allowance
-from planning.managers import RoleMoves, plan_roles
-from planning.members import Member, Moves, Role, leaves_by, member_of, observe
+from planning.managers import RoleMoves, kept_behind, plan_roles
+from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
 from planning.objects import (
     generation_of,
     has_finalizer,
     in_order,
     is_deleting,
     labels_of,
-    name_of,
     spec_of,
     status_of,
     uid_of,
 )
 from planning.planner import Plan, Resource, World
+from planning.pod_steps import PodSteps, delete_step, fallbacks_told
+from planning.recovery import service_recovery
+from planning.resources import BUDGET
 from planning.roleset_status import Health, Reasons
 from planning.view import RoleRow, counted, model_of, page
 from planning.wire import (
@@ -36,11 +39,14 @@ from planning.wire import (
     Decision,
     DeletePods,
     DeletePodSets,
+    DrainPods,
     Memory,
+    PatchPods,
     Ref,
     ReleaseFinalizer,
     Step,
     View,
+    WarmUpPods,
 )
 
 Json = dict[str, Any]
@@ -61,7 +67,7 @@ class RoleSetPlanner:
 
     @property
     def owns(self) -> Sequence[Resource]:
-        return (POD, PODSET, *gang.POD_GROUPS)
+        return (POD, PODSET, BUDGET, *gang.POD_GROUPS)
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
         if world.object is None or uid_of(world.object) != world.ref.uid:
@@ -84,28 +90,38 @@ def gone(world: World) -> Plan:
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
     pods, podsets = world.children.get(POD.key, ()), world.children.get(PODSET.key, ())
     steps: list[Step]
-    if pods or podsets:
+    if (pods or podsets) and not departure.is_orphaning(roleset):
         allowance = Allowance()
-        staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
-        steps = [
-            *groups.deletion_steps(podsets, allowance),
-            *(
-                _delete_step(role, allowance.targets(member_of(pod, "", "", world.now) for pod in group))
-                for role, group in sorted(_by_role(staying).items())
-            ),
-        ]
+        steps = [*groups.deletion_steps(podsets, allowance), *_pod_deletions(world, roleset, pods, allowance)]
         here = [found for found in (*pods, *podsets) if not is_deleting(found)]
         leaving = len(pods) + len(podsets) - len(here)
         reason = f"delete {counted(len(here), 'pod' if pods else 'PodSet')}, {leaving} already leaving"
     elif has_finalizer(roleset, labels.ROLESET_FINALIZER):
         steps = [*gang.removal(world), ReleaseFinalizer(finalizer=labels.ROLESET_FINALIZER)]
-        reason = "no pod is left: release the finalizer"
+        why = "the pods are to stay" if pods or podsets else "no pod is left"
+        reason = f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
-    view = View(
-        phase="Deleting", model=model_of(spec_of(roleset).get("roles") or ()), details=f"**Deleting**: {reason}"
-    )
-    return conclude(world, roleset, memory, steps, reason, view)
+    overdue, wake_at = departure.held_by_pods(pods, world.now)
+    blocked = overdue or departure.held_by(podsets, labels.PODSET_FINALIZER)
+    model = model_of(spec_of(roleset).get("roles") or ())
+    view = View(phase="Deleting", blocked=blocked, model=model, details=f"**Deleting**: {reason}")
+    status = departure.status(roleset, blocked, world.now)
+    return conclude(world, roleset, memory, steps, reason, view, status=status, wake_at=wake_at)
+
+
+def _pod_deletions(world: World, roleset: Json, pods: Iterable[Json], allowance: Allowance) -> list[Step]:
+    staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
+    drains = {role["name"]: int(role.get("drainSeconds") or 0) for role in spec_of(roleset).get("roles") or ()}
+    return [
+        delete_step(role, allowance.targets(_unjudged(group, world.now)), drain_seconds=drains.get(role, 0))
+        for role, group in sorted(_by_role(staying).items())
+    ]
+
+
+def _unjudged(objects: Iterable[Json], now: datetime) -> list[Member]:
+    """Members that no template is held against."""
+    return [member_of(found, Wanted(), now) for found in objects if not is_deleting(found)]
 
 
 def conclude(
@@ -137,15 +153,6 @@ def _by_role(pods: Iterable[Json]) -> dict[str, list[Json]]:
     return found
 
 
-def _delete_step(role: str, members: Sequence[Any], note: str = "") -> DeletePods:
-    return DeletePods(
-        role=role,
-        targets=[member.target for member in members],
-        disruptive=any(member.ready for member in members),
-        note=note,
-    )
-
-
 class _Pass:
     """One look at a living RoleSet."""
 
@@ -155,26 +162,30 @@ class _Pass:
         self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
         self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
         self.podsets = groups.by_role(world.children.get(PODSET.key, ()))
-        self.podset_uids = {uid_of(podset) for podset in world.children.get(PODSET.key, ())}
+        self.podset_uids = frozenset(uid_of(podset) for podset in world.children.get(PODSET.key, ()))
         self.roles = [self._observe(role) for role in self.specs]
 
     def _observe(self, spec: Json) -> Role:
         """The role with its pods and its PodSets."""
         pods, podsets = self.pods.get(spec["name"], ()), self.podsets.get(spec["name"], ())
-        role = observe(spec, pods, name_of(self.roleset), self.now)
+        role = observe(spec, pods, self.roleset, self.now)
         role = groups.with_groups(role, spec, self.roleset, podsets, self.now)
         return topology.with_policy(role, self.roleset, spec, [*pods, *podsets])
 
     def plan(self) -> Plan:
         held = frozenset(waiting(self.memory, generation_of(self.roleset), self.now))
-        strategy = spec_of(self.roleset).get("updateStrategy") or ""
-        found = plan_roles(strategy, self.roles, held)
+        self.roles = kept_behind(self._strategy, self.roles, held | self._lost_revisions())
+        found, recovery_at, at_once = self._moves(held)
         ganged = gang.plan_gang(self.world, self.roleset, self.memory)
         placed = topology.pending_condition(self.roleset, topology.pending(self.roleset, self.pods, self.podsets))
-        wanted = [*self._finalizer(), *ganged.steps, *self._steps(found)]
+        pod_steps = PodSteps(
+            self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, self.podset_uids, at_once
+        )
+        beside = [*self._finalizer(), *self._budgets(), *ganged.steps]
+        wanted = [*beside, *self._steps(pod_steps, found)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory, self.podsets)
-        wake_at = self._next_limit()
+        wake_at = earliest(self._next_limit(), pod_steps.wake_at, recovery_at)
         view = self._view(found, health, wake_at)
         said = [condition for condition in (ganged.condition, placed) if condition is not None]
         status = roleset_status.status(self.roleset, self.roles, health, self.reasons, self.now, said)
@@ -187,67 +198,51 @@ class _Pass:
             status=status, wake_at=wake_at, events=events,
         )  # fmt: skip
 
+    @property
+    def _strategy(self) -> str:
+        return spec_of(self.roleset).get("updateStrategy") or ""
+
+    def _moves(self, held: frozenset[str]) -> tuple[RoleMoves, datetime | None, bool]:
+        """The moves, when recovery may begin, and whether it is under way: then nothing is drained."""
+        recovered, recovery_at = service_recovery(self.roles, self.now)
+        if recovered:
+            return RoleMoves(recovered, scaling=True), None, True
+        return plan_roles(self._strategy, self.roles, held), recovery_at, False
+
+    def _lost_revisions(self) -> frozenset[str]:
+        """Roles whose old revision is no longer stored: their pods come back at the new one."""
+        failures = failures_of(self.memory, generation_of(self.roleset))
+        lost = [failure for failure in failures if failure.cause == "not-found"]
+        return frozenset(failure.step.replace("create-pods/", "old-revision/") for failure in lost)
+
     def _finalizer(self) -> list[Step]:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
             return []
         return [AddFinalizer(finalizer=labels.ROLESET_FINALIZER)]
 
-    def _steps(self, found: RoleMoves) -> list[Step]:
-        """Creates before deletes: when creating fails nothing has been taken away for it."""
-        allowance = Allowance()
-        creates = [
-            self._create(role, found.moves[role.name], allowance) for role in self.roles if role.name in found.moves
-        ]
-        deletes = [
-            step
-            for name, moves in found.moves.items()
-            for step in self._deletes(name, allowance.targets(moves.deletes))
-        ]
-        made: list[Step] = [step for step in creates if step is not None]
+    def _budgets(self) -> list[Step]:
+        """A disruption budget for each role that tolerates only so much."""
+        return budget_steps(role_budgets(self.roleset), self.world.children.get(BUDGET.key, ()))
+
+    def _steps(self, pod_steps: PodSteps, found: RoleMoves) -> list[Step]:
         updates = groups.update_steps(self.specs, self.podsets)
-        return [*updates, *self._telling([*made, *deletes], found), *self._strangers(allowance)]
+        changes = groups.with_tells(pod_steps.steps(), self.roles, self.specs, found.moves)
+        return [*updates, *changes, *self._strangers(pod_steps)]
 
-    def _deletes(self, role: str, members: Sequence[Member], note: str = "") -> list[Step]:
-        """One step for the pods among them, one for the PodSets."""
-        sets = [member for member in members if member.uid in self.podset_uids]
-        pods = [member for member in members if member.uid not in self.podset_uids]
-        steps: list[Step] = [_delete_step(role, pods, note)] if pods else []
-        return [*steps, *([groups.delete_step(role, sets, note)] if sets else [])]
-
-    def _telling(self, steps: Sequence[Step], found: RoleMoves) -> list[Step]:
-        """The first step of a group's role tells that it is no update in place."""
-        told: list[Step] = list(steps)
-        for role, spec in zip(self.roles, self.specs, strict=True):
-            tells = groups.fallback(role, spec, found.moves.get(role.name, Moves()))
-            first = next((at for at, step in enumerate(told) if getattr(step, "role", "") == role.name), None)
-            if tells and first is not None and hasattr(told[first], "tells"):
-                told[first] = told[first].model_copy(update={"tells": tells})
-        return told
-
-    def _create(self, role: Role, moves: Moves, allowance: Allowance) -> Step | None:
-        granted = allowance.creates(moves.creates)
-        if not granted:
-            return None
-        note = f"{role.ready} of {role.budget.desired} ready"
-        if role.grouped:
-            return groups.create_step(role, moves.slots[:granted], note)
-        slots = list(moves.slots[:granted])
-        count = 0 if slots else granted
-        return CreatePods(role=role.name, template_hash=role.template_hash, count=count, slots=slots, note=note)
-
-    def _strangers(self, allowance: Allowance) -> list[Step]:
+    def _strangers(self, pod_steps: PodSteps) -> list[Step]:
         """Pods and PodSets of roles that the spec no longer has."""
         known = {role["name"] for role in self.specs}
         found: list[Step] = []
         for name in sorted((self.pods.keys() | self.podsets.keys()) - known):
-            objects = [*self.pods.get(name, ()), *self.podsets.get(name, ())]
-            members = [member_of(each, "", "", self.now) for each in objects if not is_deleting(each)]
-            found += self._deletes(name, allowance.targets(members), "the role is no longer in the spec")
+            members = _unjudged([*self.pods.get(name, ()), *self.podsets.get(name, ())], self.now)
+            granted = pod_steps.allowance.targets(members)
+            found += pod_steps.deletions(name, granted, "the role is no longer in the spec")
         return found
 
     def _next_limit(self) -> datetime | None:
-        """When the next leaving pod stops counting."""
+        """When the next leaving member stops counting, or the next ready one has been so for long enough."""
         limits = [leaves_by(pod) for pods in self.pods.values() for pod in pods]
+        limits += [member.ready_at for role in self.roles for member in role.active]
         limits += [groups.leaves_by(podset) for podsets in self.podsets.values() for podset in podsets]
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
@@ -291,4 +286,10 @@ def describe(step: Step) -> str:
         return f"delete {counted(len(step.targets), 'PodSet')} of {step.role}"
     if isinstance(step, DeletePods) and step.targets:
         return f"delete {counted(len(step.targets), 'pod')} of {step.role}"
+    if isinstance(step, PatchPods):
+        return f"update {counted(len(step.targets), 'pod')} of {step.role} in place"
+    if isinstance(step, DrainPods):
+        return f"drain {counted(len(step.targets), 'pod')} of {step.role}"
+    if isinstance(step, WarmUpPods):
+        return f"warm up {counted(len(step.targets), 'pod')} of {step.role}"
     return "add the finalizer" if isinstance(step, AddFinalizer) else ""

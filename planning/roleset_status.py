@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -11,9 +11,9 @@ from crds import labels
 from planning import groups
 from planning.backoff import failures_of
 from planning.conditions import Condition, merged
-from planning.members import Role
+from planning.members import Member, Role
 from planning.objects import generation_of, is_condition_true, is_deleting, status_of
-from planning.trouble import Trouble, worst_of
+from planning.trouble import Trouble, first_of, worst_of
 from planning.wire import Memory
 
 Json = dict[str, Any]
@@ -65,8 +65,8 @@ def health_of(
 ) -> Health:  # fmt: skip
     """`pods` and `podsets` by role name."""
     short = [role for role in roles if role.ready < role.budget.desired]
-    waiting = {role.name: [pod for pod in pods.get(role.name, ()) if _is_waited_for(pod)] for role in roles}
-    troubles = {name: found for name, members in waiting.items() if (found := worst_of(members)) is not None}
+    judged = {role.name: _worst_of(role, pods.get(role.name, ())) for role in roles}
+    troubles = {name: found for name, found in judged.items() if found is not None}
     worst = next((found for found in troubles.values() if found.stuck), next(iter(troubles.values()), None))
     faults = [role.fault for role in roles if role.fault]
     failed = [f"{failure.step}: {failure.message}" for failure in failures_of(memory, generation_of(roleset))]
@@ -78,6 +78,22 @@ def health_of(
 def _is_waited_for(pod: Json) -> bool:
     ended = status_of(pod).get("phase") in ("Succeeded", "Failed")
     return not (ended or is_deleting(pod) or is_condition_true(pod, labels.READY))
+
+
+def _worst_of(role: Role, pods: Iterable[Json]) -> Trouble | None:
+    """What keeps the role's pods from counting: their containers first."""
+    return first_of(worst_of(filter(_is_waited_for, pods)), *(_trouble_of(role, member) for member in role.active))
+
+
+def _trouble_of(role: Role, member: Member) -> Trouble | None:
+    """What keeps a pod from counting although its containers run."""
+    if member.updated and member.warmth.message:
+        tries = member.warmth.tries
+        text = f"pod {member.name}: warm-up failed ({tries} tries): {member.warmth.message}"
+        return Trouble(text, stuck=True)
+    if member.flies_to(role.template_hash) and member.flight is not None and member.serving:
+        return Trouble(f"pod {member.name}: in-place update: {member.flight.pending}", stuck=False)
+    return None
 
 
 def status(

@@ -38,7 +38,7 @@ class Count(Wire):
 
 
 class Progress(Wire):
-    """`done`: rolled out and ready; `failed`: out of time. `message` is the line for people."""
+    """`done`: rolled out and ready; `failed`: out of time, `verdict` says why. `message` is the line for people."""
 
     object: str
     revision: str = ""
@@ -47,6 +47,7 @@ class Progress(Wire):
     paused: bool = False
     message: str = ""
     blocked: str = ""
+    verdict: str = ""
     rolesets: Count | None = None
     roles: list[Count] = Field(default_factory=list)
 
@@ -107,13 +108,15 @@ def _of_storm(live: Json, blocked: dict[str, str]) -> Progress:
     seen = bool(status) and observes_its_generation(live)
     completed = bool(update) and status.get("completedRevision") == update
     reason = condition(live, labels.PROGRESSING).get("reason")
+    failed = reason == labels.REASON_DEADLINE or (bool(update) and status.get("failedRevision") == update)
     found = Progress(
         object=f"stormservice/{name_of(live)}",
         revision=update,
-        done=seen and completed and is_condition_true(live, labels.READY),
-        failed=seen and (reason == labels.REASON_DEADLINE or (bool(update) and status.get("failedRevision") == update)),
+        done=seen and completed and not failed and is_condition_true(live, labels.READY),
+        failed=seen and failed,
         paused=bool(spec_of(live).get("paused")) and not completed,
         blocked=_first(blocked, live),
+        verdict=str(condition(live, labels.PROGRESSING).get("message", "")) if reason == labels.REASON_DEADLINE else "",
         rolesets=rolesets,
         roles=_roles(live, {name: n * target for name, n in live_replicas(live).items()}, blocked, "roleStatuses"),
     )
@@ -127,9 +130,10 @@ def _message(found: Progress, count: Count, noun: str, *, seen: bool) -> str:
     if found.done:
         return f"{name} successfully rolled out"
     done = f"{count.updated} of {counted(count.desired, noun)} updated and ready"
-    blocked = f"; blocked: {found.blocked}" if found.blocked else ""
+    told = not found.blocked or found.blocked in found.verdict
+    blocked = "" if told else f"; blocked: {found.blocked}"
     if found.failed:
-        return f"{name} exceeded its progress deadline: {done}{blocked}"
+        return f"{name} exceeded its progress deadline: {found.verdict or done}{blocked}"
     if found.paused:
         return f"{name} is paused: {done}; resume it with `brixflow rollout resume {name}`"
     return f"{name}: {done}{blocked}"

@@ -85,7 +85,7 @@ def _spare_misplaced(role: Role, seen: Slots) -> list[Member]:
 
 
 def _name(role: Role, slot: int) -> str:
-    return names.stateful_pod_name(role.roleset, role.name, role.template_hash, slot)
+    return names.stateful_pod_name(role.roleset, role.name, role.new_hash, slot)
 
 
 def _taken_names(role: Role) -> set[str]:

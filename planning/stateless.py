@@ -14,10 +14,15 @@ def scale(role: Role) -> Moves:
 
 
 def _surplus(role: Role, surplus: int) -> list[Member]:
-    ready, chosen = role.ready, list[Member]()
+    """As many as the floor allows; beyond N + surge, pods that are not ready go even behind a ready one that stays."""
+    ready, chosen, floor_met = role.ready, list[Member](), False
     for member in deletion_order(role.active):
-        if len(chosen) == surplus or (member.ready and ready <= role.budget.min_available):
+        if len(chosen) == surplus:
             break
+        if member.ready:
+            floor_met = floor_met or ready <= role.budget.min_available
+        if floor_met and (member.ready or len(role.active) - len(chosen) <= role.budget.most):
+            continue
         ready -= member.ready
         chosen.append(member)
     return chosen

@@ -64,9 +64,10 @@ class StormPass:
         self.counts = storm_status.count(storm, self.rolesets, self.revisions)
         self.role_statuses = storm_status.role_statuses(self.rolesets, self.revisions.update)
         self.moved = storm_status.moved(self.counts, self.role_statuses)
-        if self.given_up and not self.back_to and self.moved.is_readier_than(Counted.of(status_of(storm))):
-            self.given_up = False
         self.fleet: Fleet = self._fleet()
+        if self.given_up and not self.back_to:
+            self.given_up = not self.is_complete and not self.moved.is_readier_than(Counted.of(status_of(storm)))
+            self.fleet = replace(self.fleet, stalled=self.given_up)
         self.waiting = waiting(memory, self.generation, self.now)
 
     def _fleet(self) -> Fleet:
@@ -77,7 +78,6 @@ class StormPass:
         return fleets.observe(
             self.storm, self.rolesets, revisions.current, revisions.update, self.now,
             alike=sameness.alike(outdated, self.stored, self.target_template) if outdated else (),
-            stalled=self.given_up and not self.back_to,
         )  # fmt: skip
 
     @property
@@ -127,7 +127,7 @@ class StormPass:
         mine, target = numbers.get(self.rollout or ""), numbers.get(self.revisions.update)
         return mine is not None and target is not None and target < mine
 
-    @cached_property
+    @property
     def is_complete(self) -> bool:
         """As many RoleSets as desired, all at the target, ready and wholly updated, none on its way out."""
         members = self.fleet.members
@@ -279,6 +279,11 @@ class StormPass:
         limits = (*(fleets.leaves_by(found) for found in self.rolesets), self.times_out_at)
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
+    @property
+    def _timer(self) -> str:
+        gives_up = self._wake_at is not None and self._wake_at == self.times_out_at
+        return "given up then without progress" if gives_up else "a leaving RoleSet stops counting"
+
     # What to show.
 
     @cached_property
@@ -329,7 +334,13 @@ class StormPass:
             f"{len(self.fleet.updated)} at the target (surge {budget.surge}, unavailable {budget.unavailable})"
         ]
         details = page(
-            phase=self.phase, revision=revision, rows=self._rows(), wake_at=self._wake_at, now=self.now, facts=facts
+            phase=self.phase,
+            revision=revision,
+            rows=self._rows(),
+            wake_at=self._wake_at,
+            now=self.now,
+            facts=facts,
+            timer=self._timer,
         )
         return View(phase=self.phase, revision=revision, blocked=blocked, model=model_of(roles), details=details)
 

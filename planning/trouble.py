@@ -81,6 +81,12 @@ def worst_of(pods: Iterable[Json]) -> Trouble | None:
     return next((trouble for trouble in found if trouble.stuck), found[0] if found else None)
 
 
+def first_of(*found: Trouble | None) -> Trouble | None:
+    """The first stuck one, else the first; None without any."""
+    known = [trouble for trouble in found if trouble is not None]
+    return next((trouble for trouble in known if trouble.stuck), known[0] if known else None)
+
+
 def leaving_trouble(pod: Json, now: datetime) -> str:
     """What keeps a pod that is being deleted; empty while its grace period lasts."""
     until = deletion_time(pod)

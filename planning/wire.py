@@ -12,11 +12,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-
-class Wire(BaseModel):
-    """Base of all wire types: frozen, tolerant of fields that a newer release added."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+from planning.wire_base import Target as Target
+from planning.wire_base import Wire as Wire
+from planning.wire_pods import CompletePods as CompletePods
+from planning.wire_pods import CreatePods as CreatePods
+from planning.wire_pods import DeletePods as DeletePods
+from planning.wire_pods import DrainPods as DrainPods
+from planning.wire_pods import FallBack as FallBack
+from planning.wire_pods import NotePods as NotePods
+from planning.wire_pods import PatchPods as PatchPods
+from planning.wire_pods import RestorePods as RestorePods
+from planning.wire_pods import WarmUpPods as WarmUpPods
 
 
 class Ref(Wire):
@@ -33,14 +39,6 @@ class Ref(Wire):
 
     def rollout_id(self, revision: str) -> str:
         return f"rollout/{self.workflow_id}/{revision}"
-
-
-class Target(Wire):
-    """A child that a step touches; uid and resourceVersion are its preconditions."""
-
-    name: str
-    uid: str
-    resource_version: str = ""
 
 
 class RoleRevision(Wire):
@@ -152,25 +150,6 @@ class DeleteRoleSets(Wire):
     note: str = ""
 
 
-class CreatePods(Wire):
-    """Create pods of one role: `slots` for stateful roles, else `count` of them."""
-
-    type: Literal["create-pods"] = "create-pods"
-    role: str
-    template_hash: str
-    count: int = 0
-    slots: list[int] = Field(default_factory=list)
-    note: str = ""
-
-
-class DeletePods(Wire):
-    type: Literal["delete-pods"] = "delete-pods"
-    role: str
-    targets: list[Target]
-    disruptive: bool = True
-    note: str = ""
-
-
 class CreatePodSets(Wire):
     """Create the PodSets of one role's `slots`."""
 
@@ -211,10 +190,13 @@ class CreateGroupPods(Wire):
 
 
 class DeleteGroupPods(Wire):
+    """`grace_seconds`: longer than the pods' own grace, so that running requests end; 0 leaves the grace as it is."""
+
     type: Literal["delete-group-pods"] = "delete-group-pods"
     targets: list[Target]
     disruptive: bool = True
     note: str = ""
+    grace_seconds: int = 0
     tells: list[Told] = Field(default_factory=list)
 
 
@@ -265,6 +247,7 @@ class UnknownStep(BaseModel):
 KNOWN_STEPS: tuple[type[Wire], ...] = (
     AddFinalizer, ReleaseFinalizer, CreateRevision, RenumberRevision, DeleteRevisions, ApplyService, CreateRoleSets,
     UpdateRoleSets, DeleteRoleSets, CreatePods, DeletePods, StartRollout, CloseRollout, CloseObject,
+    PatchPods, CompletePods, NotePods, DrainPods, RestorePods, WarmUpPods, FallBack,
     ApplyBudget, DeleteBudgets, Adopt,
     CreatePodSets, UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
 )  # fmt: skip
@@ -291,6 +274,13 @@ Step = Annotated[
     | Annotated[StartRollout, Tag("start-rollout")]
     | Annotated[CloseRollout, Tag("close-rollout")]
     | Annotated[CloseObject, Tag("close-object")]
+    | Annotated[PatchPods, Tag("patch-pods")]
+    | Annotated[CompletePods, Tag("complete-pods")]
+    | Annotated[NotePods, Tag("note-pods")]
+    | Annotated[DrainPods, Tag("drain-pods")]
+    | Annotated[RestorePods, Tag("restore-pods")]
+    | Annotated[WarmUpPods, Tag("warm-up-pods")]
+    | Annotated[FallBack, Tag("fall-back")]
     | Annotated[ApplyBudget, Tag("apply-budget")]
     | Annotated[DeleteBudgets, Tag("delete-budgets")]
     | Annotated[Adopt, Tag("adopt")]

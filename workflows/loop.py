@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         EDIT_OBJECT,
         FORECAST_CHANGE,
         NEXT_DECISION,
+        WARM_UP,
         Answer,
         CarryOut,
         DecisionRequest,
@@ -31,15 +32,21 @@ with workflow.unsafe.imports_passed_through():
         ForecastRequest,
         Foretold,
         Outcomes,
+        WarmUp,
     )
-    from activities.wording import cut_bytes, decision_line, waiting_line
+    from activities.wording import cut_bytes, decision_line, step_line, waiting_line
     from planning import backoff
     from planning.objects import format_time
-    from planning.wire import Decision, Failed, Logged, Memory, Outcome, Ref
+    from planning.wire import Decision, Failed, Logged, Memory, Outcome, Ref, WarmUpPods
     from workflows import timing
-    from workflows.shown import Shown
+    from workflows.shown import Shown, started_with
 
 Result = TypeVar("Result")
+
+
+def is_fresh(opening: Answer, now: datetime) -> bool:
+    """True while the decision that came with a start may still be carried out."""
+    return opening.decided_at is not None and now - opening.decided_at < timing.OPENING_LIFE
 
 
 class Loop:
@@ -48,7 +55,14 @@ class Loop:
     `steps` counts what was carried out by type, `started_at` is when the rollout began.
     """
 
-    def __init__(self, ref: Ref, memory: Memory, rollout: str | None, cancelled: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        ref: Ref,
+        memory: Memory,
+        rollout: str | None,
+        cancelled: Callable[[], Awaitable[str]],
+        opening: Answer | None = None,
+    ) -> None:
         self.ref = ref
         self.memory = memory
         self.rollout = rollout
@@ -57,10 +71,16 @@ class Loop:
         self.steps: dict[str, int] = {}
         self._edits = asyncio.Lock()
         self._cancelled = cancelled
-        self._shown = Shown(ref)
+        self._opening = opening
+        self._shown = Shown(ref, started_with(opening, rollout))
+        self._long: set[asyncio.Future[None]] = set()
 
-    async def next_decision(self) -> Decision:
-        """Poll until there is one; a poll that cannot be run is noted and asked again."""
+    async def next_decision(self) -> Answer:
+        """The decision that came with the start, else poll until there is one; a failed poll is noted and repeated."""
+        opening, self._opening = self._opening, None
+        if opening is not None and is_fresh(opening, workflow.now()):
+            self.searchable = opening.searchable
+            return opening
         while True:
             try:
                 answer = await self.unhurried(self._poll())
@@ -98,7 +118,32 @@ class Loop:
             if outcome.outcome == "done":
                 self.steps[step.type] = self.steps.get(step.type, 0) + 1
         self.remember(decision, outcomes)
+        self._start_long(decision, outcomes)
         return all(outcome.outcome == "done" for outcome in outcomes)
+
+    def _start_long(self, decision: Decision, outcomes: Sequence[Outcome]) -> None:
+        """Start what goes on beside the loop; its result is seen in Kubernetes, so nobody waits for it here."""
+        for step, outcome in zip(decision.steps, outcomes, strict=False):
+            if isinstance(step, WarmUpPods) and outcome.outcome == "done":
+                running = asyncio.ensure_future(self._warm_up(step))
+                self._long.add(running)
+                running.add_done_callback(self._long.discard)
+
+    async def _warm_up(self, step: WarmUpPods) -> None:
+        try:
+            said: str = await workflow.execute_activity(
+                WARM_UP,
+                WarmUp(ref=self.ref, step=step),
+                result_type=str,
+                task_queue=timing.WORKFLOWS_QUEUE,
+                start_to_close_timeout=timing.WARM_UP_LIFE,
+                heartbeat_timeout=timing.timing.heartbeat,
+                retry_policy=timing.RETRY_NEVER,
+                summary=cut_bytes(step_line(step)),
+            )
+        except ActivityError as error:
+            said = str(error.cause or error)
+        self.note("warm-up", said)
 
     def _steps(self, decision: Decision) -> Awaitable[Outcomes]:
         return workflow.start_activity(

@@ -8,13 +8,14 @@ from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import ObjectState, RolloutState
+    from activities.messages import Answer, ObjectState, RolloutState
     from activities.wording import cut_bytes, ended_line, rollout_details
     from planning.wire import CloseObject, Decision, RolloutResult, StartRollout
     from workflows import timing
     from workflows.commands import Commands
     from workflows.loop import Loop
     from workflows.rollout import RolloutWorkflow
+    from workflows.shown import start_attributes
 
 
 @workflow.defn(name="Object", sandboxed=False)
@@ -23,7 +24,7 @@ class ObjectWorkflow(Commands):
 
     @workflow.init
     def __init__(self, state: ObjectState) -> None:
-        self._loop = Loop(state.ref, state.memory, None, self._cancelled)
+        self._loop = Loop(state.ref, state.memory, None, self._cancelled, state.opening)
         self._child_waits = timing.CHILD_EXISTS_WAIT
 
     @workflow.run
@@ -50,7 +51,7 @@ class ObjectWorkflow(Commands):
             workflow.continue_as_new(ObjectState.of(closing.successor))
         return "the object is gone"
 
-    async def _act(self, decision: Decision) -> None:
+    async def _act(self, decision: Answer) -> None:
         starting = next((step for step in decision.steps if isinstance(step, StartRollout)), None)
         short = [step for step in decision.steps if not isinstance(step, StartRollout)]
         if starting is None or short:
@@ -59,12 +60,12 @@ class ObjectWorkflow(Commands):
             self._loop.remember(decision, [])
             done = True
         if starting is not None and done:
-            await self._roll_out(starting)
+            await self._roll_out(starting, decision.opening)
 
-    async def _roll_out(self, step: StartRollout) -> None:
+    async def _roll_out(self, step: StartRollout, opening: Answer | None) -> None:
         """Run the child to its end; whatever that end is, the next poll decides what follows."""
         try:
-            result = await self._loop.unhurried(self._child(step))
+            result = await self._loop.unhurried(self._child(step, opening))
         except WorkflowAlreadyStartedError:
             self._loop.note(f"rollout of {step.revision}", "is running already")
             await self._loop.pause_for(self._child_waits, f"wait for the rollout of {step.revision} that runs already")
@@ -76,9 +77,9 @@ class ObjectWorkflow(Commands):
             self._child_waits = timing.CHILD_EXISTS_WAIT
             self._loop.note(f"rollout of {step.revision}", ended_line(result))
 
-    async def _child(self, step: StartRollout) -> RolloutResult:
+    async def _child(self, step: StartRollout, opening: Answer | None) -> RolloutResult:
         ref = self._loop.ref
-        state = RolloutState(ref=ref, revision=step.revision, number=step.number)
+        state = RolloutState(ref=ref, revision=step.revision, number=step.number, opening=opening)
         number = f" (revision {step.number})" if step.number else ""
         return await workflow.execute_child_workflow(
             RolloutWorkflow.run,
@@ -87,6 +88,7 @@ class ObjectWorkflow(Commands):
             task_queue=timing.WORKFLOWS_QUEUE,
             task_timeout=timing.WORKFLOW_TASK_LIFE,
             cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+            search_attributes=start_attributes(ref, opening, step.revision),
             static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name} to {step.revision}{number}"),
             static_details=rollout_details(ref, step.revision),
         )

@@ -28,6 +28,7 @@ from activities.metrics import Metrics
 from activities.polls import Polls
 from activities.steps import Steps
 from activities.store import Cache
+from activities.warm_ups import WarmUps
 from planning.planner import Planner
 from planning.registry import PLANNERS
 from workflows import temporal_setup
@@ -157,7 +158,9 @@ class Operator:
                 return
             self.acting = True
             log.info("acting identity=%s namespace=%s", self._settings.identity, self._settings.temporal.namespace)
-            starter = Starter(client, self.cache, self._planners, self._polls, self.metrics)
+            starter = Starter(
+                client, self.cache, self._planners, self._polls, self.metrics, self._activities.decisions.opening
+            )
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
@@ -195,6 +198,7 @@ class Operator:
             decisions=Decisions(self._kube, self.cache, self._planners, *shared),
             steps=Steps(self._kube, self.cache, *shared),
             edits=Edits(self._kube, self._planners, self._recorder, self.metrics),
+            warm_ups=WarmUps(self._kube, self.cache),
         )
 
     def _informer(self, key: str) -> Informer:

@@ -23,7 +23,7 @@ class RolloutWorkflow(Commands):
 
     @workflow.init
     def __init__(self, state: RolloutState) -> None:
-        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled)
+        self._loop = Loop(state.ref, state.memory, state.revision, self._cancelled, state.opening)
         self._state = state
         self._started_at = state.started_at or workflow.now()
         self._loop.started_at = self._started_at
@@ -53,7 +53,8 @@ class RolloutWorkflow(Commands):
 
     def _note_blocked(self, decision: Decision) -> None:
         blocked = decision.view.blocked
-        if blocked and blocked not in self._blocked:
+        known = bool(self._blocked) and self._blocked[-1] in blocked
+        if blocked and not known and blocked not in self._blocked:
             self._blocked = [*self._blocked, blocked][-REMEMBERED_BLOCKS:]
 
     def _carried(self) -> RolloutState:
@@ -63,6 +64,7 @@ class RolloutWorkflow(Commands):
                 "started_at": self._started_at,
                 "blocked": self._blocked,
                 "steps": self._loop.steps,
+                "opening": None,
             }
         )
 

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
 with workflow.unsafe.imports_passed_through():
+    from activities.messages import Answer
     from activities.wording import cut_bytes
     from planning.wire import Logged, Memory, Ref, View
 
@@ -24,12 +25,15 @@ BLOCKED = SearchAttributeKey.for_bool("Blocked")
 KEYS = (OBJECT_KIND, OBJECT_NAMESPACE, MODEL, PHASE, REVISION, BLOCKED)
 
 
-class Shown:
-    """Shows a memory; attributes are written only when they change."""
+Attributes = tuple[str, str, str, bool]
 
-    def __init__(self, ref: Ref) -> None:
+
+class Shown:
+    """Shows a memory; attributes are written only when they change. `attributes`: those given at the start."""
+
+    def __init__(self, ref: Ref, attributes: Attributes | None = None) -> None:
         self._ref = ref
-        self._attributes: tuple[str, str, str, bool] | None = None
+        self._attributes = attributes
 
     def show(self, memory: Memory, rollout: str | None, *, searchable: bool) -> None:
         title = f"**{self._ref.kind} {self._ref.namespace}/{self._ref.name}{f' to {rollout}' if rollout else ''}**"
@@ -40,11 +44,23 @@ class Shown:
             workflow.upsert_search_attributes(_updates(self._ref, found))
 
 
-def _attributes(view: View, rollout: str | None) -> tuple[str, str, str, bool]:
+def started_with(opening: Answer | None, rollout: str | None) -> Attributes | None:
+    """The attributes that `start_attributes` gave to the workflow; None when it was started without any."""
+    return _attributes(opening.view, rollout) if opening is not None and opening.searchable else None
+
+
+def start_attributes(ref: Ref, opening: Answer | None, rollout: str | None = None) -> TypedSearchAttributes:
+    """Search attributes for the start of a workflow with that opening: it saves the first upsert."""
+    found = started_with(opening, rollout)
+    updates = _updates(ref, found) if found is not None else []
+    return TypedSearchAttributes([SearchAttributePair(update.key, update.value) for update in updates])
+
+
+def _attributes(view: View, rollout: str | None) -> Attributes:
     return view.model, view.phase, rollout or view.revision, bool(view.blocked)
 
 
-def _updates(ref: Ref, found: tuple[str, str, str, bool]) -> list[SearchAttributeUpdate[Any]]:
+def _updates(ref: Ref, found: Attributes) -> list[SearchAttributeUpdate[Any]]:
     model, phase, revision, blocked = found
     words = ((OBJECT_KIND, ref.kind), (OBJECT_NAMESPACE, ref.namespace), (MODEL, model), (PHASE, phase))
     updates: list[SearchAttributeUpdate[Any]] = [

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.messages import ObjectState
+from activities.messages import Answer, ObjectState
 from activities.metrics import Metrics
 from activities.polls import Polls
 from activities.store import Cache
@@ -26,7 +26,7 @@ from activities.wording import cut_bytes, object_details
 from planning.planner import Json, Planner
 from planning.wire import Ref
 from workflows.object import ObjectWorkflow
-from workflows.shown import OBJECT_KIND, OBJECT_NAMESPACE
+from workflows.shown import OBJECT_KIND, OBJECT_NAMESPACE, start_attributes
 from workflows.timing import WORKFLOW_TASK_LIFE, WORKFLOWS_QUEUE
 
 log = logging.getLogger(__name__)
@@ -40,16 +40,27 @@ RETRY_SECONDS = 2.0
 
 
 class Starter:
-    """Starts workflows until cancelled. `searchable`: search attributes may be given at the start."""
+    """Starts workflows until cancelled.
+
+    `opening` makes the first decision about a new object, which goes along with the start. `searchable`: search
+    attributes may be given.
+    """
 
     def __init__(
-        self, client: Client, cache: Cache, planners: Mapping[str, Planner], polls: Polls, metrics: Metrics
+        self,
+        client: Client,
+        cache: Cache,
+        planners: Mapping[str, Planner],
+        polls: Polls,
+        metrics: Metrics,
+        opening: Callable[[Ref], Answer | None] = lambda _: None,
     ) -> None:
         self._client = client
         self._cache = cache
         self._planners = planners
         self._polls = polls
         self._metrics = metrics
+        self._opening = opening
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[str] = set()
         self._began = time.monotonic()
@@ -93,17 +104,20 @@ class Starter:
                 self._queued.discard(ref.uid)
 
     async def _start(self, ref: Ref) -> None:
+        opening = self._opening(ref)
         pairs = [SearchAttributePair(OBJECT_KIND, ref.kind), SearchAttributePair(OBJECT_NAMESPACE, ref.namespace)]
+        named = TypedSearchAttributes(pairs if self.searchable else [])
         await self._client.start_workflow(
             ObjectWorkflow.run,
-            ObjectState.of(ref),
+            ObjectState.of(ref, opening=opening),
             id=ref.workflow_id,
             task_queue=WORKFLOWS_QUEUE,
             task_timeout=WORKFLOW_TASK_LIFE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=TypedSearchAttributes(pairs) if self.searchable else TypedSearchAttributes([]),
+            search_attributes=start_attributes(ref, opening) if opening is not None else named,
             static_summary=cut_bytes(f"{ref.kind} {ref.namespace}/{ref.name}"),
             static_details=object_details(ref),
+            request_eager_start=True,
         )
         self._metrics.starts.labels("asked").inc()
 

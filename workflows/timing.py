@@ -26,7 +26,12 @@ STEPS_PATIENCE = timedelta(minutes=15)
 EDIT_PATIENCE = timedelta(seconds=30)
 RETRY_POLL = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=1.0)
 RETRY_STEPS = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+WARM_UP_LIFE = timedelta(hours=2)
+"""The longest that a warm-up may take; the role's own timeout ends each request much sooner."""
+RETRY_NEVER = RetryPolicy(maximum_attempts=1)
 AFTER_POLL_FAILED = timedelta(seconds=10)
+OPENING_LIFE = timedelta(seconds=10)
+"""A decision that came with the workflow's start and has become older than this is made anew by a poll."""
 CHILD_EXISTS_WAIT = timedelta(seconds=1)
 CHILD_EXISTS_LONGEST_WAIT = timedelta(seconds=30)
 

@@ -19,6 +19,7 @@ from activities.decisions import Decisions
 from activities.edits import Edits
 from activities.polls import Polls
 from activities.steps import Steps
+from activities.warm_ups import WarmUps
 from workflows.object import ObjectWorkflow
 from workflows.rollout import RolloutWorkflow
 from workflows.settings import OperatorSettings
@@ -42,6 +43,7 @@ class ActivitySet:
     decisions: Decisions
     steps: Steps
     edits: Edits
+    warm_ups: WarmUps
 
 
 def make_worker(client: Client, settings: OperatorSettings, activities: ActivitySet) -> Worker:
@@ -54,6 +56,7 @@ def make_worker(client: Client, settings: OperatorSettings, activities: Activity
             activities.decisions.next_decision,
             activities.steps.carry_out,
             activities.edits.edit_object,
+            activities.warm_ups.warm_up,
             activities.edits.forecast_change,
         ],
         max_cached_workflows=settings.workflow_cache,

@@ -29,3 +29,4 @@ class NodeContext:
     shim_program: Path
     launches: asyncio.Semaphore  # sandboxes made at the same time
     root_in_memory: bool  # overlay cannot keep its files under the home
+    cluster_dns: str | None = None  # the address that answers names of the cluster

@@ -13,6 +13,7 @@ import uvloop
 from local.node.addresses import AddressPool
 from local.node.api import ApiClient
 from local.node.build import build_shim
+from local.node.cluster_dns import ClusterDns, nameservers
 from local.node.context import NodeContext
 from local.node.environment import NodeFacts
 from local.node.images import ImageTable
@@ -34,6 +35,8 @@ async def serve(settings: NodeSettings) -> bool:
     shim = build_shim(settings.directory / "shim")
     add_bridge(shim, settings)
     api = ApiClient.from_kubeconfig(settings.kubeconfig)
+    names = ClusterDns(api, str(settings.bridge_address), nameservers())
+    names_served = await names.start()
     context = NodeContext(
         settings=settings,
         api=api,
@@ -45,14 +48,17 @@ async def serve(settings: NodeSettings) -> bool:
         shim_program=shim,
         launches=asyncio.Semaphore(CONCURRENT_LAUNCHES),
         root_in_memory=not overlay_works(settings.directory),
+        cluster_dns=names.address if names_served else None,
     )
     manager = PodManager(context)
     server = KubeletServer(settings, manager)
     await server.start()
     parts = [Registration(settings, api).run(), manager.run(), manager.refresh_volumes(), context.events.run()]
+    parts += [names.run()] if names_served else []
     stopped = await _until_stopped([asyncio.create_task(part) for part in parts])
     await manager.close()
     await server.close()
+    await names.close()
     await api.close()
     return stopped
 

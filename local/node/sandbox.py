@@ -10,6 +10,7 @@ from local.node.context import NodeContext
 from local.node.environment import PodFacts
 from local.node.files import Json, write_whole
 from local.node.pod_state import PodState
+from local.node.resolver_file import machine_text, resolver_of
 from local.node.shim import Command, Mount, Network, Shim, end_shim, launch_shim
 from local.node.volumes import VolumeError, has_content, prepare_volume, volume_content, write_content
 
@@ -37,7 +38,7 @@ async def open_sandbox(state: PodState, context: NodeContext) -> None:
     (state.directory / "events").unlink(missing_ok=True)
     state.save()
     state.save_pod()
-    write_system_files(state)
+    write_system_files(state, context.cluster_dns)
     async with context.launches:
         await launch_shim(context.shim_program, state.directory, pod_hostname(state.pod), _network(state, context))
     state.has_sandbox = True
@@ -66,10 +67,11 @@ async def close_sandbox(state: PodState, context: NodeContext) -> None:
 # ---- system files ------------------------------------------------------------------------------
 
 
-def write_system_files(state: PodState) -> None:
+def write_system_files(state: PodState, cluster_dns: str | None) -> None:
     """hosts, hostname and resolv.conf as a kubelet writes them."""
     name = pod_hostname(state.pod)
-    files = {"etc-hosts": _hosts(state, name), "etc-hostname": f"{name}\n", "etc-resolv": _resolv(state.spec)}
+    resolver = resolver_of(state.pod, cluster_dns, machine_text()).text
+    files = {"etc-hosts": _hosts(state, name), "etc-hostname": f"{name}\n", "etc-resolv": resolver}
     for file, text in files.items():
         write_whole(state.directory / file, text.encode(), 0o644)
 
@@ -89,21 +91,6 @@ def _hosts(state: PodState, name: str) -> str:
     lines += ["", "# Entries added by HostAliases."] if aliases else []
     lines += ["\t".join([alias["ip"], *alias.get("hostnames", ())]) for alias in aliases]
     return "\n".join(lines) + "\n"
-
-
-def _resolv(spec: Json) -> str:
-    extra = spec.get("dnsConfig") or {}
-    lines = [] if spec.get("dnsPolicy") == "None" else _machine_resolv()
-    lines += [f"nameserver {address}" for address in extra.get("nameservers", ())]
-    if extra.get("searches"):
-        lines.append("search " + " ".join(extra["searches"]))
-    options = [f"{one['name']}:{one['value']}" if one.get("value") else one["name"] for one in extra.get("options", ())]
-    return "\n".join([*lines, *([f"options {' '.join(options)}"] if options else [])]) + "\n"
-
-
-def _machine_resolv() -> list[str]:
-    path = Path("/etc/resolv.conf")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 # ---- volumes -----------------------------------------------------------------------------------

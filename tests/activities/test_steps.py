@@ -160,6 +160,18 @@ async def test_a_delete_names_its_uid(world: World, parts: Parts) -> None:
     assert await world.all(PODS) == []
 
 
+async def test_47_of_several_deletions_one_that_fails_keeps_no_other_back(world: World, parts: Parts) -> None:
+    roleset = await roleset_in(world, parts)
+    made = await parts.carry_out(ref_to(roleset), create_pods(roleset, 3))
+    targets = [Target(name=each.name, uid=each.uid) for each in made.outcomes[0].written]
+    targets[1] = targets[1].model_copy(update={"uid": "00000000-0000-0000-0000-000000000000"})
+    found = await parts.carry_out(ref_to(roleset), DeletePods(role="engine", targets=targets))
+    outcome = found.outcomes[0]
+    assert (outcome.outcome, outcome.cause) == ("failed", "conflict")
+    assert {each.name for each in outcome.written} == {targets[0].name, targets[2].name}
+    assert names(await world.all(PODS)) == {targets[1].name}
+
+
 async def test_a_changed_template_makes_no_pods(world: World, parts: Parts) -> None:
     roleset = await roleset_in(world, parts)
     step = create_pods(roleset).model_copy(update={"template_hash": "other"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from activities.blocked import BlockedNews
 from activities.status import same_status
 from activities.wording import SUMMARY_BYTES, cut_bytes, decision_line, step_line
 from planning.wire import CreatePods, CreateRoleSets, Decision, DeletePods, StartRollout, Target, UnknownStep
@@ -44,3 +45,18 @@ def test_condition_times_alone_are_no_difference() -> None:
     assert not same_status(old, new | {"replicas": 2})
     assert not same_status(old, new | {"replicas": 0})
     assert not same_status({"replicas": 0}, {})
+
+
+def test_what_blocks_is_told_once_it_lasts_and_again_only_when_it_is_another_trouble() -> None:
+    news = BlockedNews()
+    crash, longer, image = (
+        f"pod p: container e waits: {why}" for why in ("CrashLoopBackOff: 10s", "CrashLoopBackOff: 20s", "ErrImagePull")
+    )
+    assert news.look("uid", crash, 0.0) == (False, 5.0)
+    assert news.look("uid", crash, 5.0)[0]
+    assert not news.look("uid", crash, 50.0)[0]
+    assert news.look("uid", longer, 12.0) == (False, 53.0)  # the same trouble: a minute after it was told
+    assert news.look("uid", image, 13.0) == (False, 5.0)  # another one
+    assert news.look("uid", image, 18.0)[0]
+    assert news.look("uid", "", 19.0) == (False, float("inf"))
+    assert news.look("uid", image, 20.0) == (False, 5.0)

@@ -9,7 +9,8 @@ import pytest
 
 from planning.differences import differences
 from planning.edits import Order, Patch, Refused, Unchanged, applied, change_for, previous_revision
-from planning.forecast import Forecast, forecast, forecast_roleset, in_place_obstacle
+from planning.forecast import Forecast, forecast, forecast_podset, forecast_roleset
+from planning.role_changes import in_place_obstacle
 from tests.planning.world import Cluster, pod_template, role, roleset, storm
 
 Json = dict[str, Any]
@@ -70,7 +71,7 @@ def test_pods_that_can_be_patched_are_patched() -> None:
     wanted["spec"]["template"]["spec"]["roles"][0]["template"]["spec"]["containers"][0]["command"] = ["serve"]
     found = plan_of(cluster, wanted)
     assert counts(found) == {"engine": (2, 2, 0, 0, 0)}
-    assert "non-image pod fields changed" in found.rows[0].why
+    assert "not in place: non-image pod fields changed" in found.rows[0].why
 
 
 def test_scaling_creates_and_deletes_and_replaces_nothing() -> None:
@@ -112,7 +113,7 @@ def test_a_change_outside_pod_templates_is_a_note() -> None:
     wanted["spec"]["template"]["spec"]["roles"][0]["updateStrategy"] = {"type": "Recreate", "maxSurge": 2}
     found = plan_of(cluster, wanted)
     assert found.sentence == "no pod is touched"
-    assert "template.spec.roles[engine].updateStrategy: added" in found.notes
+    assert "template.spec.roles[engine].updateStrategy.maxSurge: none → 2" in found.notes
 
 
 def test_a_template_that_cannot_be_carried_out_is_a_fault() -> None:
@@ -150,13 +151,43 @@ def test_many_differences_are_cut() -> None:
 @pytest.mark.parametrize(
     ("change", "obstacle"),
     [({}, ""), ({"podGroupSize": 2}, "a PodSet is never updated in place"),
-     ({"updateStrategy": {"type": "Recreate"}}, "updateStrategy.type is Recreate")],
+     ({"updateStrategy": {"type": "Recreate"}}, "updateStrategy.type is Recreate"),
+     ({"updateStrategy": {"type": "InPlaceIfPossible", "maxSurge": 1, "maxUnavailable": 0}},
+      "maxUnavailable 0 lets no ready pod go, not even for an update in place")],
 )  # fmt: skip
 def test_what_keeps_pods_from_being_patched(change: Json, obstacle: str) -> None:
     live = role("engine") | {"updateStrategy": {"type": "InPlaceIfPossible"}}
     wanted = deepcopy(live) | change
     wanted["template"]["spec"]["containers"][0]["image"] = "engine:v2"
-    assert in_place_obstacle(live, wanted) == obstacle
+    assert in_place_obstacle((roleset(live), live), (roleset(wanted), wanted)) == obstacle
+
+
+def test_a_podset_replaces_its_pods_for_a_restart_only() -> None:
+    live = {"kind": "PodSet", "metadata": {"name": "p"}, "spec": {"podGroupSize": 3, "template": pod_template()}}
+    live["status"] = {"totalPods": 3}
+    wanted = deepcopy(live)
+    wanted["spec"]["template"]["spec"]["containers"][0]["image"] = "engine:v2"
+    found = forecast_podset(live, wanted)
+    assert counts(found) == {"group": (3, 0, 0, 0, 0)}
+    assert found.notes == ["pods that exist keep their template until a restart"]
+    change = change_for(Order("restart", at="now"), live)
+    assert isinstance(change, Patch)
+    assert counts(forecast_podset(live, applied(live, change.body))) == {"group": (3, 3, 0, 0, 0)}
+
+
+def test_a_changed_group_size_and_a_policy_that_rolls_are_told() -> None:
+    live = roleset(role("engine", 2, podGroupSize=2))
+    wanted = deepcopy(live)
+    wanted["spec"]["roles"][0]["podGroupSize"] = 3
+    (row,) = forecast_roleset(live, wanted).rows
+    assert row.why == ["podGroupSize: 2 → 3"]
+    assert row.replaced > 0
+    live = roleset(role("engine", 2), labels={"storm-service-name": "s"})
+    live["spec"]["topologyPolicy"] = {"scope": "RoleSet", "key": "zone", "rollOnChange": True}
+    wanted = deepcopy(live)
+    wanted["spec"]["topologyPolicy"]["key"] = "rack"
+    (row,) = forecast_roleset(live, wanted).rows
+    assert (row.replaced, row.why) == (2, ["topologyPolicy"])
 
 
 # Commands as edits.
@@ -237,7 +268,9 @@ def test_a_restart_stamps_every_role_and_is_done_once() -> None:
     for each in wanted["spec"]["template"]["spec"]["roles"]:
         assert each["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] == order.at
     assert isinstance(change_for(order, wanted, ()), Unchanged)
-    assert [row.replaced for row in plan_of(cluster, wanted).rows] == [2, 4]
+    found = plan_of(cluster, wanted)
+    assert [row.replaced for row in found.rows] == [2, 4]
+    assert found.rows[0].why == [f"metadata.annotations[kubectl.kubernetes.io/restartedAt]: none → {order.at}"]
 
 
 def test_a_restart_of_one_role_leaves_the_others_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from crds import labels
 from planning.objects import format_time, is_deleting, labels_of, name_of, uid_of
 from planning.render import render_pod
 from planning.render_groups import render_podset
+from planning.warm_up import mark
 from tests.planning.world import Cluster, role, roleset
 
 
@@ -320,3 +322,90 @@ def test_one_failed_rank_leaves_its_group_in_place():
     cluster.settle()
     assert [uid_of(found) for found in sets(cluster)] == [uid_of(before)]
     assert len(cluster.all("pod")) == 3
+
+
+def test_a_group_counts_as_ready_once_it_has_been_so_for_long_enough():
+    cluster = Cluster(roleset(grouped(1, minReadySeconds=30)))
+    cluster.settle()
+    assert status(cluster)["readyReplicas"] == 0
+    plan = cluster.plan("roleset", "set")
+    assert plan.wake_at is not None
+    cluster.now = plan.wake_at
+    cluster.run()
+    assert status(cluster)["readyReplicas"] == 1
+
+
+def test_pods_of_a_group_that_serves_get_a_grace_that_covers_their_requests():
+    cluster = running(grouped(1, drainSeconds=90))
+    set_image(cluster, "engine:v2")
+    cluster.run()
+    (step,) = [step for _, made in cluster.decisions for step in made.steps if step.type == "delete-group-pods"]
+    assert step.grace_seconds == 90
+
+
+def test_a_role_that_recovers_as_a_whole_loses_its_groups_when_one_rank_fails():
+    cluster = running(grouped(2, recoveryPolicy="Service"), role("router", 1))
+    before = {uid_of(found) for found in cluster.all("pod")}
+    cluster.now += timedelta(hours=1)
+    first = name_of(sets(cluster)[0])
+    cluster.get("pod", f"{first}-1")["status"] = {"phase": "Failed"}
+    cluster.settle()
+    assert not before & {uid_of(found) for found in cluster.all("pod")}
+    assert len(cluster.all("pod")) == 5
+
+
+def test_leftover_groups_of_a_role_that_is_updated_in_place_are_replaced():
+    made = role("worker", 2)
+    made["updateStrategy"] = {"type": "InPlaceIfPossible", "maxUnavailable": 1}
+    cluster = Cluster(roleset(made))
+    old_groups(cluster, 2)
+    cluster.settle()
+    assert cluster.all("podset") == []
+    assert not any(step.type == "patch-pods" for _, decision in cluster.decisions for step in decision.steps)
+
+
+def test_a_group_that_cannot_go_is_named_all_the_way_up():
+    cluster = running(grouped(1))
+    pod = cluster.all("pod")[0]
+    pod["metadata"]["finalizers"] = ["example.com/keep"]
+    cluster.delete("roleset", "set")
+    cluster.run()
+    cluster.now += timedelta(minutes=1)
+    for _ in range(2):
+        for key, name in list(cluster.objects):
+            if key in ("podset", "roleset"):
+                cluster.step(key, name)
+    plan = cluster.plan("roleset", "set")
+    assert plan.view.blocked.endswith(f"pod {name_of(pod)} does not go: finalizer example.com/keep holds it")
+
+
+def test_orphaned_groups_and_pods_stay():
+    cluster = running(grouped(1))
+    for key, name in [("roleset", "set"), ("podset", name_of(sets(cluster)[0]))]:
+        cluster.get(key, name)["metadata"]["finalizers"].append("orphan")
+        cluster.delete(key, name)
+    cluster.run()
+    assert not any(is_deleting(found) for found in cluster.all("pod"))
+    assert [found["metadata"]["finalizers"] for found in (*cluster.all("roleset"), *cluster.all("podset"))] \
+        == [["orphan"], ["orphan"]]  # fmt: skip
+
+
+def test_a_group_counts_as_ready_once_its_first_pod_has_generated():
+    cluster = Cluster(roleset(grouped(1, warmUp={"path": "/v1/completions"})))
+    cluster.run()
+    cluster.make_ready()
+    cluster.run()
+    (step,) = [step for _, made in cluster.decisions for step in made.steps if step.type == "warm-up-pods"]
+    (group,) = sets(cluster)
+    assert [target.name for target in step.targets] == [f"{name_of(group)}-0"]
+    assert (group["status"]["phase"], group["status"]["readyPods"]) == ("Running", 2)
+    assert status(cluster)["readyReplicas"] == 0
+    first = cluster.get("pod", f"{name_of(group)}-0")["metadata"]["annotations"]
+    first[labels.WARM_UP] = mark("failed", step.template_hash, 2, cluster.now, "answers 500")
+    cluster.run()
+    plan = cluster.plan("roleset", "set")
+    assert "no first token in 2 tries: answers 500" in plan.view.blocked
+    first[labels.WARM_UP] = mark("done", step.template_hash, 3, cluster.now)
+    cluster.run()
+    assert group["status"]["phase"] == "Ready"
+    assert status(cluster)["readyReplicas"] == 1

@@ -7,11 +7,10 @@ from datetime import timedelta
 import pytest
 
 from crds import labels
-from planning.objects import condition, format_time, name_of, parse_time, uid_of
-from planning.podset_ranks import RESTARTED_AT
+from planning.objects import condition, format_time, is_condition_true, name_of, parse_time, uid_of
 from planning.render_groups import render_group_pod
 from planning.wire import CreateGroupPods
-from tests.planning.world import START, Cluster, podset, set_ready
+from tests.planning.world import START, Cluster, pod_template, podset, set_ready
 
 INDEX = labels.POD_GROUP_INDEX
 
@@ -248,7 +247,7 @@ def test_an_edit_of_the_template_alone_touches_no_pod():
 def test_a_restart_that_somebody_asks_for_makes_every_pod_anew():
     cluster = running()
     before = {uid_of(found) for found in cluster.all("pod")}
-    annotations = {RESTARTED_AT: "2026-01-01T12:00:00Z"}
+    annotations = {labels.RESTARTED_AT: "2026-01-01T12:00:00Z"}
     cluster.edit("podset", "group")["template"]["metadata"]["annotations"] = annotations
     cluster.settle()
     assert not before & {uid_of(found) for found in cluster.all("pod")}
@@ -289,6 +288,16 @@ def test_the_status_names_the_pod_that_keeps_the_group():
     pod(cluster, 1)["status"]["containerStatuses"] = [{"name": "engine", "restartCount": 0, "state": waiting}]
     view = cluster.plan("podset", "group").view
     assert view.blocked == "pod group-1: container engine waits: ImagePullBackOff: no such image"
+
+
+def test_a_readiness_gate_of_the_template_is_opened():
+    """Nobody else would: groups are never updated in place."""
+    template = pod_template()
+    template["spec"]["readinessGates"] = [{"conditionType": labels.IN_PLACE_READY}]
+    cluster = Cluster(podset(template=template))
+    cluster.run()
+    assert all(is_condition_true(found, labels.IN_PLACE_READY) for found in cluster.all("pod"))
+    assert [step.type for _, decision in cluster.decisions for step in decision.steps].count("restore-pods") == 1
 
 
 # Rendering.

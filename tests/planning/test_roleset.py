@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -246,3 +247,51 @@ def test_phases_say_what_is_going_on():
     pods(cluster)[0]["metadata"]["deletionTimestamp"] = format_time(cluster.now)
     cluster.delete("roleset", "set")
     assert cluster.plan("roleset", "set").view.phase == "Deleting"
+
+
+def test_48_with_nothing_to_clean_up_nothing_is_done():
+    cluster = running(role(replicas=2))
+    assert cluster.step("roleset", "set") is None
+    assert cluster.decisions == []
+
+
+def failures(cluster: Cluster) -> list[dict]:
+    conditions = status(cluster)["conditions"]
+    return [found for found in conditions if found["type"] == "ReplicaFailure"]
+
+
+def test_67_a_condition_stands_once_with_the_message_of_the_moment_and_goes_with_its_cause():
+    cluster = Cluster(roleset(role(replicas=2)), fail={"create-pods/worker": "exceeded quota"})
+    cluster.run()
+    cluster.run()
+    (first,) = failures(cluster)
+    cluster.fail["create-pods/worker"] = "another quota"
+    cluster.now += timedelta(seconds=2)
+    cluster.run()
+    (second,) = failures(cluster)
+    assert (second["status"], second["reason"]) == (first["status"], first["reason"])
+    assert second["lastTransitionTime"] == first["lastTransitionTime"]
+    assert second["message"] == "create-pods/worker: another quota"
+    cluster.fail.clear()
+    cluster.now += timedelta(minutes=5)
+    cluster.settle()
+    assert failures(cluster) == []
+
+
+def test_a_failed_step_is_tried_again_after_waits_that_double():
+    cluster = Cluster(roleset(role(replicas=1)), fail={"create-pods/worker": "exceeded quota"})
+    tries = []
+    for _ in range(4):
+        cluster.run()
+        tries.append(cluster.now)
+        cluster.now = cluster.plan("roleset", "set").wake_at
+    assert [(later - earlier).seconds for earlier, later in itertools.pairwise(tries)] == [1, 2, 4]
+
+
+def test_pods_are_kept_when_the_role_set_is_deleted_without_them():
+    cluster = running(role(replicas=2), finalizers=["orchestration.aibrix.ai/roleset-finalizer", "orphan"])
+    cluster.delete("roleset", "set")
+    cluster.run()
+    assert len(pods(cluster)) == 2
+    assert not [pod for pod in pods(cluster) if is_deleting(pod)]
+    assert cluster.get("roleset", "set")["metadata"]["finalizers"] == ["orphan"]

@@ -167,7 +167,6 @@ def test_a_rollout_tells_its_start_its_end_and_what_blocks_it() -> None:
     assert of_decision(failed, "r2", now - timedelta(minutes=10, seconds=5), now) == [
         ("Warning", "RolloutFailed", "r2 failed after 10 min 5 s: no progress for 600 s; blocked by pod p waits")
     ]
-    assert of_decision(Decision(reason="", view=view), "r2", None, now) == [("Warning", "Blocked", "pod p waits")]
     assert of_decision(Decision(reason="", view=View()), "r2", None, now) == []
 
 
@@ -185,3 +184,11 @@ def test_reasons_of_decisions_are_words_that_a_label_may_have() -> None:
 )
 def test_durations_are_spoken(seconds: float, said: str) -> None:
     assert spoken(seconds) == said
+
+
+def test_the_page_of_a_rollout_with_a_deadline_says_when_it_is_given_up() -> None:
+    cluster = Cluster(storm(role(), progressDeadlineSeconds=60))
+    cluster.run()
+    details = cluster.plan("stormservice", "storm").view.details
+    assert "Next timer: 2026-01-01T00:01:" in details
+    assert "(given up then without progress)" in details

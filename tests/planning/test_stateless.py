@@ -49,6 +49,9 @@ def deleted(moves) -> list[str]:
         ("leaving pods take a place", "Ux", (2, 0, 1), 0, []),
         ("until they are overdue", "Ug", (2, 0, 1), 1, []),
         ("nothing is wanted", "Uu", (0, 0, 0), 0, ["u1", "U0"]),
+        ("beyond N + surge what is not ready goes behind a ready one", "OOuuu", (2, 1, 0), 0, ["u4", "u3"]),
+        ("and no further than that", "OOuu", (2, 2, 0), 0, []),
+        ("without surge all of it goes", "Ouu", (1, 0, 0), 0, ["u2", "u1"]),
     ],
 )
 def test_scale(case, text, budget, creates, deletes):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from activities.store import owner_key
+from crds import labels
 from planning import gang, names
 from planning.backoff import after, step_key
 from planning.budgets import render_budget
@@ -23,16 +24,18 @@ from planning.render import (
     render_revision,
     render_roleset,
     render_service,
+    roleset_at,
     roleset_update,
 )
 from planning.render_groups import mutable_fields, render_group_pod, render_podset
-from planning.wire import Decision, Done, Failed, Memory, Ref, RolloutResult
+from planning.wire import Cause, Decision, Done, Failed, Memory, Ref, RolloutResult
+from tests.planning.world_pods import PodActions
 
 Json = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNED = {
     "stormservice": ("roleset", "controllerrevision", "service", "poddisruptionbudget"),
-    "roleset": ("pod", "podset"),
+    "roleset": ("pod", "podset", "poddisruptionbudget"),
     "podset": ("pod",),
 }
 
@@ -47,7 +50,7 @@ def pod_template(image: str = "engine:v1", **env: str) -> Json:
 
 
 def role(name: str = "worker", replicas: int = 1, image: str = "engine:v1", **fields: Any) -> Json:
-    strategy = {k: fields.pop(k) for k in ("maxSurge", "maxUnavailable") if k in fields}
+    strategy = {k: fields.pop(k) for k in ("type", "maxSurge", "maxUnavailable") if k in fields}
     found = {"name": name, "replicas": replicas, "template": pod_template(image), **fields}
     return found | ({"updateStrategy": {"type": "Recreate", **strategy}} if strategy else {})
 
@@ -95,7 +98,7 @@ def podset(name: str = "group", size: int = 3, policy: str = "ReplaceUnhealthy",
     }  # fmt: skip
 
 
-class Cluster:
+class Cluster(PodActions):
     """All objects, keyed by (resource key, name), and the memories of their workflows."""
 
     def __init__(self, *roots: Json, fail: dict[str, str] | None = None) -> None:
@@ -107,6 +110,8 @@ class Cluster:
         self.decisions: list[tuple[str, Decision]] = []
         self.events: list[tuple[str, str, str]] = []
         self.fail = fail or {}
+        self.cause: Cause = "quota"
+        self.said: list[tuple[str, str]] = []
         self.statuses = 0
         self.closed: set[str] = set()
         self.pod_groups: tuple[str, ...] = ()
@@ -247,7 +252,7 @@ class Cluster:
 
     def _carry_out(self, key: str, name: str, step: Any, memory: Memory) -> Done | Failed:
         if message := self.fail.get(step_key(step)):
-            return Failed(step=step_key(step), cause="quota", message=message)
+            return Failed(step=step_key(step), cause=self.cause, message=message)
         found = self.objects.get((key, name))
         handler = getattr(self, "_" + step.type.replace("-", "_"))
         handler(found, step, memory)
@@ -319,16 +324,24 @@ class Cluster:
             self.delete("roleset", target.name)
 
     def _create_pods(self, found: Json, step: Any, memory: Memory) -> None:
-        for slot in step.slots:
-            name = names.stateful_pod_name(name_of(found), step.role, step.template_hash, slot)
-            self._add("pod", render_pod(found, step.role, name=name, slot=slot))
-        for _ in range(step.count):
-            name = names.stateless_pod_name(name_of(found), step.role, self._suffix(found, memory))
-            self._add("pod", render_pod(found, step.role, name=name, slot=None))
+        if step.revision:
+            found = roleset_at(found, self.get("controllerrevision", step.revision), step.role)
+        made = [
+            (names.stateful_pod_name(name_of(found), step.role, step.template_hash, slot), slot) for slot in step.slots
+        ]
+        made += [
+            (names.stateless_pod_name(name_of(found), step.role, self._suffix(found, memory)), None)
+            for _ in range(step.count)
+        ]
+        for name, slot in made:
+            pod = render_pod(found, step.role, name=name, slot=slot)
+            assert pod["metadata"]["labels"][labels.ROLE_TEMPLATE_HASH] == step.template_hash
+            self._add("pod", pod)
+            self._gate(pod, True)
 
     def _delete_pods(self, found: Json, step: Any, memory: Memory) -> None:
         for target in step.targets:
-            self.delete("pod", target.name, after=timedelta(seconds=30))
+            self.delete("pod", target.name, after=timedelta(seconds=max(30, step.grace_seconds)))
 
     def _create_podsets(self, found: Json, step: Any, memory: Memory) -> None:
         for slot in step.slots:

@@ -218,3 +218,36 @@ async def test_events_tell_the_life_of_a_rollout(world: World, operator: Operato
     found = await events_of(world)
     assert found["RolloutStarted"][1].startswith("roll out llama-")
     assert " completed after " in found["RolloutCompleted"][1]
+
+
+async def test_a_rollout_out_of_time_says_which_pod_blocked_it_and_resume_tries_again(
+    world: World, operator: Operator, temporal: Client
+) -> None:
+    async with world.kubelet():
+        await world.create(storm_service("llama", progressDeadlineSeconds=2))
+        await eventually(lambda: world.is_at("llama", "v1", 1))
+    await world.set_image("llama", "slow")
+
+    async def new_pod() -> str:
+        pods = await world.all(PODS)
+        return next((p["metadata"]["name"] for p in pods if p["spec"]["containers"][0]["image"] == "engine:slow"), "")
+
+    pod = await eventually(new_pod)
+    await world.set_pod_waiting(pod, "CrashLoopBackOff", "back-off", exit_code=1, message="no CUDA device")
+    rollout = await rollout_of(world, temporal)
+    result: Any = await rollout.result()
+    sentence = f"pod {pod}: container engine waits: CrashLoopBackOff: back-off; its last run ended with exit code 1"
+    assert result["result"] == "failed"
+    assert f"{sentence}: no CUDA device" in result["message"] + result["blocked"][-1]
+
+    async def told() -> bool:
+        return {"RolloutFailed", "ProgressDeadlineExceeded"} <= (await events_of(world)).keys()
+
+    await eventually(told, what="Warning Events")
+    found = await events_of(world)
+    assert found["RolloutFailed"][0] == "Warning"
+    assert sentence in found["RolloutFailed"][1]
+    answer: Any = await temporal.get_workflow_handle(object_id(world)).execute_update("resume")
+    assert "is tried again" in answer["did"]
+    async with world.kubelet():
+        await eventually(lambda: world.is_at("llama", "slow", 1), what="the same revision, once its pod can start")

@@ -12,11 +12,14 @@ from activities import informer
 from activities.errors import KubeError
 from activities.events import EVENTS
 from activities.kube import MERGE_PATCH, path_of
-from activities.resources import PODS, PODSETS, ROLESETS
+from activities.resources import PODS, PODSETS, ROLESETS, STORM_SERVICES
+from crds.labels import POD_GROUP_INDEX
 from local.control_plane_only import ControlPlane
 from planning.gang import SCHEDULERS
 from planning.planner import Json, Resource
-from tests.workflows.rig import World, eventually, names, pod_template, uids
+from tests.workflows.node import GATE, PaperNode
+from tests.workflows.rig import World, eventually, pod_template, storm_service, uids
+from tests.workflows.test_in_place import WARM, engine
 from workflows.operator import Operator
 
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
@@ -77,7 +80,8 @@ async def nothing_left(world: World) -> bool:
 async def test_64_a_pod_set_of_its_own_lives_and_goes(world: World, operator: Operator) -> None:
     await world.create(pod_set("group"))
     await eventually(lambda: is_at(world, "group", "Pending", 0, 3))
-    assert names(await world.all(PODS)) == {"group-0", "group-1", "group-2"}
+    indexes = {each["metadata"]["name"]: each["metadata"]["labels"][POD_GROUP_INDEX] for each in await world.all(PODS)}
+    assert indexes == {"group-0": "0", "group-1": "1", "group-2": "2"}
     await world.make_ready()
     await eventually(lambda: is_at(world, "group", "Ready", 3, 3))
     await world.delete(PODSETS, "group")
@@ -141,6 +145,40 @@ async def test_43_a_role_of_groups_is_replaced_and_says_once_that_it_is_not_upda
     assert "PodSet" in told[0]["message"]
     await world.delete(ROLESETS, "set")
     await eventually(lambda: nothing_left(world))
+
+
+async def test_a_group_counts_once_its_first_pod_has_generated(world: World, operator: Operator) -> None:
+    gated = pod_template({"app": "set"}, "engine:v1")
+    gated["spec"]["readinessGates"] = [{"conditionType": GATE}]
+    async with engine([503, 200]) as port, PaperNode(world, address="127.0.0.1").running():
+        await world.create(role_set("set", {"podGroupSize": 2, "warmUp": {"port": port}, "template": gated}))
+        await eventually(lambda: world.is_ready("set", ROLESETS))
+        marks = {
+            pod["metadata"]["name"][-2:]: '"done"' in pod["metadata"]["annotations"].get(WARM, "")
+            for pod in await world.all(PODS)
+        }
+    assert marks == {"-0": True, "-1": False}
+
+
+async def test_a_storm_service_of_groups_is_made_rolled_out_and_deleted(world: World, operator: Operator) -> None:
+    async with world.kubelet():
+        body = storm_service("llama", replicas=2)
+        body["spec"]["template"]["spec"]["roles"][0]["podGroupSize"] = 2
+        await world.create(body)
+        await eventually(lambda: serves(world, "v1"), what="two RoleSets of one group of two pods")
+        before = uids(await world.all(PODS))
+        await world.set_image("llama", "v2")
+        await eventually(lambda: serves(world, "v2"), what="all groups run v2")
+        assert not before & uids(await world.all(PODS))
+        await world.delete(STORM_SERVICES, "llama")
+        await eventually(lambda: nothing_left(world))
+
+
+async def serves(world: World, image: str) -> bool:
+    pods, sets = await world.all(PODS), await world.all(PODSETS)
+    images = {pod["spec"]["containers"][0]["image"] for pod in pods}
+    whole = (len(pods), len(sets), images) == (4, 2, {f"engine:{image}"})
+    return whole and await world.is_ready("llama")
 
 
 async def is_new(world: World, before: Json) -> bool:
@@ -221,8 +259,8 @@ async def test_62_63_a_pod_group_is_made_once_its_kind_is_there_and_goes_with_th
     strategy = {"volcanoSchedulingStrategy": {"minMember": 2, "minResources": None}}
     await world.create(role_set("set", {"replicas": 2}, schedulingStrategy=strategy))
     await eventually(lambda: has_condition(world, "set", "PodGroupSynced", "False"))
-    assert len(await eventually(lambda: world.all(PODS))) == 2
     await eventually(lambda: was_told(world, "set", "PodGroupKindMissing"))
+    await eventually(lambda: has_pods(world, 2))
     assert (await events(world, "set"))["PodGroupKindMissing"] == 1
     assert (await events(world, "set"))["PodGroupSynced"] == 0
 
@@ -279,7 +317,11 @@ async def test_62_a_pod_group_of_nobody_is_taken_over_and_one_of_somebody_else_i
     found = await eventually(lambda: refusal(world), what="the condition says why")
     assert "belongs to somebody else" in found
     await eventually(lambda: was_told(world, "theirs", "ReconcileError"))
-    assert len(await world.all(PODS)) == 4
+    await eventually(lambda: has_pods(world, 4), what="a refused PodGroup holds no pod up")
+
+
+async def has_pods(world: World, count: int) -> bool:
+    return len(await world.all(PODS)) == count
 
 
 async def refusal(world: World) -> str:

@@ -18,9 +18,11 @@ def object_id(world: World, name: str) -> str:
 
 
 async def rollout_id(world: World, name: str) -> str:
-    storm = await world.get(STORM_SERVICES, name)
-    assert storm is not None
-    return f"rollout/{object_id(world, name)}/{storm['status']['updateRevision']}"
+    async def update() -> str:
+        storm = await world.get(STORM_SERVICES, name) or {}
+        return str((storm.get("status") or {}).get("updateRevision", ""))
+
+    return f"rollout/{object_id(world, name)}/{await eventually(update, what='a status')}"
 
 
 async def status_of(temporal: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
