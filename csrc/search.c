@@ -55,9 +55,6 @@ static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 {
     if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)))
         return 0;
-    for (uint32_t i = 0; i < search->avoids; i++)
-        if (pod->place == search->request->avoid[i])
-            return 0;
     if (search->selector.requirements == 0)
         return 1;
     return brix_selector_matches(&search->selector,
@@ -181,11 +178,11 @@ static void look_at(brix_search *search, const brix_chunk *chunk, void *context)
 /* All the same when nothing is left without them. */
 static void look_for_candidates(brix_search *search, survey *found)
 {
-    search->avoids = search->request->avoids < BRIX_AVOIDS ? search->request->avoids : BRIX_AVOIDS;
+    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
     brix_each_chunk(search, look_at, found);
-    if (search->candidates > 0 || search->avoids == 0)
+    if (search->candidates > 0 || !search->leaves_out)
         return;
-    search->avoids = 0;
+    search->leaves_out = 0;
     search->is_collected = 0;
     brix_each_chunk(search, look_at, found);
 }

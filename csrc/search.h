@@ -15,7 +15,6 @@
 #include "strategy.h"
 
 #define BRIX_CHUNK 512
-#define BRIX_AVOIDS 3 /* of brix_request */
 
 typedef struct {
     uint32_t count;
@@ -40,7 +39,6 @@ typedef struct {
     uint64_t now;
     double prompt_tokens; /* of this request, or the mean over the candidates */
     double generation_tokens;
-    uint32_t avoids;
     uint32_t candidates;
     uint32_t slots;
     brix_slot *slot[BRIX_READERS_LIMIT];
