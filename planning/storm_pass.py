@@ -219,14 +219,19 @@ class StormPass:
         return moves or FleetMoves()
 
     def _roleset_steps(self, moves: FleetMoves, allowance: Allowance) -> list[Step]:
-        """Creates before deletes: when creating fails nothing has been taken away for it."""
+        """Creates before deletes: when creating fails nothing has been taken away for it.
+
+        RoleSets whose roles are scaled may be unready for a while: ready ones are not deleted in the same decision.
+        """
         deletes = allowance.targets(moves.deletes)
         rewrites = allowance.targets(moves.rewrites)
         steps = self._creates(moves, allowance)
         if rewrites:
             targets = [member.target for member in rewrites]
             steps.append(UpdateRoleSets(revision=self.revisions.update, targets=targets, note=self._note))
-        steps += self._scaled_roles({m.name for m in (*moves.deletes, *moves.rewrites)}, allowance)
+        if scaled := self._scaled_roles({m.name for m in (*moves.deletes, *moves.rewrites)}, allowance):
+            steps += scaled
+            deletes = [member for member in deletes if not member.ready]
         if deletes:
             disruptive = any(member.ready for member in deletes)
             targets = [member.target for member in deletes]
