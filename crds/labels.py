@@ -39,6 +39,13 @@ POOL_ENABLED: Final = "pool.aibrix.ai/enabled"
 POOL_POLICY: Final = "pool.aibrix.ai/policy"
 DEFAULT_MODEL_PORT: Final = 8000
 
+# What AIBrix's console writes, and who manages an object.
+CONSOLE_DEPLOYMENT_ID: Final = "console.aibrix.ai/deployment-id"
+CONSOLE_DEPLOYMENT_NAME: Final = "console.aibrix.ai/deployment-name"
+CONSOLE_TARGET: Final = "console.aibrix.ai/target-deployment"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY_CONSOLE: Final = "aibrix-console"
+
 # StormService, RoleSet and their pods.
 _PREFIX: Final = "stormservice.orchestration.aibrix.ai"
 STORM_SERVICE_NAME: Final = "storm-service-name"

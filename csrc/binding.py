@@ -17,7 +17,7 @@ by one thread at a time. After a fork the child opens its own reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -309,8 +309,10 @@ class SegmentReader:
         session_key: str = "",
         prompt_tokens: int = 0,
         now: float = 0,
+        avoid: Sequence[int] = (),
     ) -> Decision:
-        """Choose a pod and count on it, without HTTP. `now` is CLOCK_MONOTONIC in seconds, 0 asks the clock."""
+        """Choose a pod and count on it, without HTTP. `now` is CLOCK_MONOTONIC in seconds, 0 asks the clock; pods whose
+        `Decision.place` is in `avoid` (at most three) are left out while there is any other."""
         texts, request, decision = Texts(), _ffi.new("brix_request *"), _ffi.new("brix_decision *")
         texts.fill(request.model, model)
         texts.fill(request.strategy, strategy)
@@ -318,10 +320,11 @@ class SegmentReader:
         texts.fill(request.session_id, session_id)
         texts.fill(request.session_key, session_key)
         request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
+        request.avoids, request.avoid = len(avoid), list(avoid)
         check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")
         pod = bytes(_ffi.unpack(decision.pod_name, decision.pod_name_length)).decode(errors="replace")
         address = bytes(_ffi.unpack(decision.address, decision.address_length)).decode(errors="replace")
-        return Decision(Verdict(decision.verdict), pod, address, decision.candidates, decision)
+        return Decision(Verdict(decision.verdict), pod, address, decision.pod_place, decision.candidates, decision)
 
     def finish(self, decision: Decision) -> None:
         """Take a decision's count back; a second call changes nothing."""

@@ -272,6 +272,8 @@ typedef enum {
     BRIX_OVERLOADED = 7,
 } brix_verdict;
 
+#define BRIX_TRIES 3
+
 typedef struct {
     brix_text model;
     brix_text strategy; /* what the request asks for; empty: the default decides */
@@ -279,6 +281,8 @@ typedef struct {
     brix_text session_id;  /* header x-session-id */
     brix_text session_key; /* header x-aibrix-session-key */
     uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
+    uint32_t avoids;        /* pods by place, left out while there is any other candidate */
+    uint32_t avoid[BRIX_TRIES];
     uint64_t random;
     uint64_t now; /* CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked */
 } brix_request;

@@ -1,7 +1,10 @@
+#define _POSIX_C_SOURCE 200809L
 #include "flow.h"
 
 #include "counters.h"
+#include "gauges.h"
 #include "kernel.h"
+#include "trouble.h"
 
 size_t brix_flow_bytes(void)
 {
@@ -105,6 +108,25 @@ void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code)
     if (outcome == BRIX_OUTCOME_OK)
         count_usage(flow, cells);
     brix_finish(flow->view, &flow->decision);
+}
+
+int brix_flow_try_again(brix_flow *flow)
+{
+    uint64_t now = brix_clock();
+    if (flow->stage != FLOW_ROUTED || brix_flow_is_complete(flow) || flow->decision.verdict != BRIX_CHOSEN)
+        return 0;
+    brix_trouble_failed(flow->view, flow->decision.pod_place, flow->decision.generation, now);
+    if (flow->tries + 1 >= BRIX_TRIES || now - flow->decided_at > BRIX_TRY_NS)
+        return 0;
+    flow->tried[flow->tries++] = flow->decision.pod_place;
+    brix_finish(flow->view, &flow->decision);
+    flow->decision.model_place = 0;
+    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
+    flow->stage = FLOW_OPEN;
+    flow->status = 0;
+    flow->body_length = flow->text_bytes = 0;
+    flow->too_many = flow->unanswered = 0;
+    return 1;
 }
 
 void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *scratch, brix_action *action)

@@ -20,6 +20,7 @@
 #define BRIX_REQUEST_ID 36
 #define BRIX_MODEL_LIMIT 1024
 #define BRIX_FILTER_LIMIT 2048
+#define BRIX_TRY_NS 2000000000ull
 #define BRIX_ERROR_LIMIT 32768 /* bytes of an engine's error that are kept to be normalised */
 
 typedef enum { FLOW_OPEN, FLOW_HEADERS, FLOW_ROUTED, FLOW_ANSWERING } brix_stage;
@@ -53,7 +54,12 @@ struct brix_flow {
     uint8_t too_many;   /* more names to remove than an action holds */
     uint8_t strategy_cut;
     uint8_t filter_cut;
+    uint8_t tries;      /* pods that were chosen before and could not be reached */
+    uint8_t unanswered; /* the host learned that the pod gave no byte */
+    uint8_t holders;    /* for the host: how many of its streams still know this flow */
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
+    uint32_t tried[BRIX_TRIES];
+    uint64_t decided_at; /* CLOCK_MONOTONIC of the first choice, nanoseconds */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
     brix_decision decision;
@@ -77,6 +83,11 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
+
+/* The chosen pod could not be connected, or broke off before any byte of an answer. 1: the flow is open again, for
+   the same request from its first header on, and will choose another pod (at most BRIX_TRIES pods within
+   BRIX_TRY_NS); 0: it stays as it is. */
+int brix_flow_try_again(brix_flow *flow);
 
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);

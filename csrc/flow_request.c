@@ -1,5 +1,7 @@
+#define _POSIX_C_SOURCE 200809L
 #include "counters.h"
 #include "flow.h"
+#include "gauges.h"
 #include "kernel.h"
 
 #define TRACE_ID 32
@@ -258,7 +260,12 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
                             .prompt_tokens = (flow->text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
-                            .random = brix_reader_random(flow->reader)};
+                            .random = brix_reader_random(flow->reader),
+                            .now = brix_clock(),
+                            .avoids = flow->tries};
+    memcpy(request.avoid, flow->tried, sizeof request.avoid);
+    if (flow->decided_at == 0)
+        flow->decided_at = request.now;
     brix_held held = brix_hold(flow->view);
     brix_decide(flow->view, held.topology, &request, &flow->decision);
     brix_release(&held);

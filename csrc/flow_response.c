@@ -1,5 +1,6 @@
 #include "flow.h"
 #include "kernel.h"
+#include "trouble.h"
 #include "upstream_error.h"
 
 static uint32_t parse_status(brix_text value)
@@ -105,6 +106,8 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
     if (brix_flow_is_complete(flow) || flow->stage == FLOW_ANSWERING)
         return;
     flow->stage = FLOW_ANSWERING;
+    if (flow->decision.address_length > 0 && !flow->unanswered)
+        brix_trouble_served(flow->view, flow->decision.pod_place, flow->decision.generation);
     if (flow->status == 0)
         flow->status = 500;
     set_contract(flow, action);

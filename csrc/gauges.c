@@ -60,7 +60,7 @@ brix_status brix_writer_sample(brix_writer *writer, uint32_t index, uint64_t now
     if (!pod)
         return BRIX_MISSING;
     const brix_map *map = &writer->map;
-    int fresh = brix_gauge_is_fresh(map, pod->place, pod->generation, now);
+    int fresh = brix_gauge_is_fresh(map, pod->place, pod->generation, brix_gauge_oldest(now));
     for (uint32_t gauge = 0; gauge < BRIX_GAUGES; gauge++)
         sample->values[gauge] = fresh ? brix_gauge_read(map, gauge, pod->place) : NAN;
     if (!fresh)

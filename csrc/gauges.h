@@ -41,12 +41,23 @@ static inline double brix_gauge_read(const brix_map *map, brix_gauge gauge, uint
     return brix_double(brix_gauge_bits(map, gauge, place));
 }
 
+/* The value of a place in a row, for loops that look the row up once. */
+static inline double brix_gauge_at(const _Atomic uint64_t *row, uint32_t place)
+{
+    return brix_double(atomic_load_explicit(row + place, memory_order_relaxed));
+}
+
+/* What was taken before this moment is too old now. Never 0, which stands for nothing. */
+static inline uint64_t brix_gauge_oldest(uint64_t now)
+{
+    return now > BRIX_GAUGE_LIFE ? now - BRIX_GAUGE_LIFE : 1;
+}
+
 /* 1 when the column of this place is about this generation and young enough. */
-static inline int brix_gauge_is_fresh(const brix_map *map, uint32_t place, uint32_t generation, uint64_t now)
+static inline int brix_gauge_is_fresh(const brix_map *map, uint32_t place, uint32_t generation, uint64_t oldest)
 {
     uint64_t taken = atomic_load_explicit(brix_gauge_row(map, BRIX_GAUGE_TAKEN) + place, memory_order_acquire);
-    return taken != 0 && (taken >= now || now - taken <= BRIX_GAUGE_LIFE) &&
-           brix_gauge_bits(map, BRIX_GAUGE_OWNER, place) == generation;
+    return taken >= oldest && brix_gauge_bits(map, BRIX_GAUGE_OWNER, place) == generation;
 }
 
 /* Make these values true for the pod of this generation. TAKEN and OWNER of values are not looked at. */

@@ -119,7 +119,7 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
     search.random = request->random;
     search.now = request->now ? request->now : brix_clock();
     search.needs = search.candidates = 0;
-    search.is_collected = 0;
+    search.is_collected = search.leaves_out = 0;
     decision->verdict = judge(&search, request, decision);
     if (decision->verdict == BRIX_CHOSEN || decision->verdict == BRIX_NO_STRATEGY)
         count_model(view, search.model, decision);

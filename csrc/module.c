@@ -1,11 +1,29 @@
+#define _GNU_SOURCE
 #include "module.h"
 
-/* A stream that nothing could decide about. */
-static const char NO_FLOW;
+_Static_assert(BRIX_TRIES <= BRIX_MODULE_TRY_BITS + 1, "the number of a try fits the low bits of a flow's address");
 
+/* A stream that nothing could decide about. */
+static const _Alignas(8) char NO_FLOW[8] = {0};
+
+/* The flow that goes on in the filter chain which Envoy makes while the callback runs that asks for it. */
+static _Thread_local brix_flow *handed_over;
+
+static brix_flow *owner_of(const void *stream)
+{
+    return stream == NO_FLOW ? NULL : (brix_flow *)((uintptr_t)stream & ~(uintptr_t)BRIX_MODULE_TRY_BITS);
+}
+
+/* The flow of a stream, or NULL when it has none or its request went on in another stream. */
 static brix_flow *flow_of(const void *stream)
 {
-    return stream == &NO_FLOW ? NULL : (brix_flow *)(uintptr_t)stream;
+    brix_flow *flow = owner_of(stream);
+    return flow && ((uintptr_t)stream & BRIX_MODULE_TRY_BITS) == flow->tries ? flow : NULL;
+}
+
+static const void *stream_of(const brix_flow *flow)
+{
+    return (const void *)((uintptr_t)flow | flow->tries);
 }
 
 const char *envoy_dynamic_module_on_program_init(void)
@@ -28,8 +46,11 @@ void envoy_dynamic_module_on_http_filter_config_destroy(const void *made)
 const void *envoy_dynamic_module_on_http_filter_new(const void *made, void *host)
 {
     (void)host;
-    brix_flow *flow = brix_gateway_begin((brix_gateway *)(uintptr_t)made);
-    return flow ? (const void *)flow : &NO_FLOW;
+    brix_flow *flow = handed_over;
+    handed_over = NULL;
+    if (!flow)
+        flow = brix_gateway_begin((brix_gateway *)(uintptr_t)made);
+    return flow ? stream_of(flow) : NO_FLOW;
 }
 
 static void tell_request_headers(void *host, brix_flow *flow, brix_action *action)
@@ -52,10 +73,10 @@ int envoy_dynamic_module_on_http_filter_request_headers(void *host, const void *
     brix_out scratch = {bytes, 0, sizeof bytes, 0};
     brix_action action;
     brix_flow *flow = flow_of(stream);
-    if (!flow) {
+    if (stream == NO_FLOW)
         brix_act_without_flow(host);
+    if (!flow)
         return ENVOY_STOP;
-    }
     brix_action_begin(&action);
     tell_request_headers(host, flow, &action);
     brix_flow_request_headers_done(flow, end, &scratch, &action);
@@ -92,6 +113,29 @@ static void tell_response_header(void *host, brix_flow *flow, brix_text name)
         brix_flow_response_header(flow, name, brix_from_envoy(value));
 }
 
+static void let_go(brix_flow *flow)
+{
+    if (--flow->holders == 0)
+        brix_flow_end(flow, BRIX_END_STREAM);
+}
+
+/* 1: the request is on its way to another pod, and the stream whose hook this is may be gone. */
+static int try_again(void *host, brix_flow *flow)
+{
+    if (!brix_flow_try_again(flow))
+        return 0;
+    flow->holders++;
+    handed_over = flow;
+    int recreated = envoy_dynamic_module_callback_http_filter_recreate_stream(host, NULL, 0);
+    int taken = handed_over == NULL;
+    handed_over = NULL;
+    if (taken)
+        return 1;
+    brix_flow_settle(flow, BRIX_OUTCOME_UPSTREAM_ERROR, 503);
+    let_go(flow);
+    return recreated;
+}
+
 int envoy_dynamic_module_on_http_filter_response_headers(void *host, const void *stream, bool end)
 {
     char bytes[BRIX_MODULE_SCRATCH];
@@ -100,6 +144,8 @@ int envoy_dynamic_module_on_http_filter_response_headers(void *host, const void 
     brix_flow *flow = flow_of(stream);
     if (!flow || brix_flow_is_complete(flow))
         return ENVOY_CONTINUE;
+    if (flow->unanswered && try_again(host, flow))
+        return ENVOY_STOP;
     tell_response_header(host, flow, BRIX_LITERAL(":status"));
     tell_response_header(host, flow, BRIX_LITERAL("content-encoding"));
     brix_action_begin(&action);
@@ -126,14 +172,22 @@ int envoy_dynamic_module_on_http_filter_response_trailers(void *host, const void
     return ENVOY_CONTINUE;
 }
 
+/* Envoy's words for an upstream that was lost before its answer began; an overflow is Envoy's own limit. */
+static int means_unanswered(brix_text details)
+{
+    static const char overflow[] = "{overflow";
+    return brix_text_starts(details, BRIX_LITERAL("upstream_reset_before_response_started")) &&
+           memmem(details.at, details.length, overflow, sizeof overflow - 1) == NULL;
+}
+
 int envoy_dynamic_module_on_http_filter_local_reply(void *host, const void *stream, uint32_t status,
                                                     envoy_text details, bool reset_imminent)
 {
     (void)host;
-    (void)stream;
     (void)status;
-    (void)details;
-    (void)reset_imminent;
+    brix_flow *flow = flow_of(stream);
+    if (flow && !reset_imminent && means_unanswered(brix_from_envoy(details)))
+        flow->unanswered = 1;
     return ENVOY_CONTINUE;
 }
 
@@ -149,7 +203,10 @@ void envoy_dynamic_module_on_http_filter_stream_complete(void *host, const void 
 
 void envoy_dynamic_module_on_http_filter_destroy(const void *stream)
 {
-    brix_flow *flow = flow_of(stream);
-    if (flow)
-        brix_flow_end(flow, BRIX_END_STREAM);
+    brix_flow *flow = owner_of(stream);
+    if (!flow)
+        return;
+    if (flow_of(stream))
+        brix_flow_settle(flow, BRIX_OUTCOME_CLIENT_CANCELLED, 499);
+    let_go(flow);
 }

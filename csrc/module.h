@@ -5,8 +5,13 @@
  *   module_act.c     what the flow answers, done with Envoy's callbacks
  *   module_gateway.c the segment behind a filter configuration, opened as soon as there is one
  *
- *   gateway (one a filter configuration)          stream (one a request)
- *     path, reader -- brix_flow_begin --------->    a flow, or NO_FLOW: nothing to decide with
+ *   gateway (one a filter configuration)          stream (one a filter chain)
+ *     path, reader -- brix_flow_begin --------->    [ flow at a page's begin | number of the try ]
+ *                                                   or NO_FLOW: nothing to decide with
+ *
+ * A request whose pod gave no byte runs through the filter chain again: Envoy makes a new stream for the same
+ * flow. The number of the try, in the low bits of the stream's address, tells the new one from the old, which
+ * Envoy may destroy later; the flow ends with the last stream that knows it.
  *
  * A request is decided once its body is complete; Envoy keeps headers and body back until then. The
  * configuration is the text "<requests> <path of the segment>".
@@ -21,6 +26,8 @@
 #define BRIX_MODULE_SCRATCH (32u * 1024)
 
 #define BRIX_MODULE_HEADERS 256 /* more are refused; Envoy is set to refuse earlier */
+
+#define BRIX_MODULE_TRY_BITS 3u /* flows begin at multiples of 4096 */
 
 typedef struct brix_gateway brix_gateway;
 

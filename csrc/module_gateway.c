@@ -128,6 +128,6 @@ brix_flow *brix_gateway_begin(brix_gateway *gateway)
         reader = try_open(gateway);
     if (!reader || brix_flow_begin(reader, NULL, 0, &flow) != BRIX_OK)
         return NULL;
-    flow->whole_bodies = 1;
+    flow->whole_bodies = flow->holders = 1;
     return flow;
 }

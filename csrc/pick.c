@@ -26,6 +26,50 @@ static void consider(brix_search *search, best *best, const brix_pod_row *pod, d
         best->score = score;
 }
 
+/* --- least and most of a column, four at a time: one at a time waits for the one before ---- */
+
+#define LANES 4
+
+typedef struct {
+    double least; /* of what is finite; more than most when nothing is */
+    double most;
+} range;
+
+static inline void widen(range *range, double score)
+{
+    double low = score > -INFINITY ? score : INFINITY, high = score < INFINITY ? score : -INFINITY;
+    range->least = low < range->least ? low : range->least;
+    range->most = high > range->most ? high : range->most;
+}
+
+static range range_of(const double *scores, uint32_t count, range range_so_far)
+{
+    range lane[LANES];
+    uint32_t c = 0;
+    for (int i = 0; i < LANES; i++)
+        lane[i] = range_so_far;
+    for (; c + LANES <= count; c += LANES)
+        for (int i = 0; i < LANES; i++)
+            widen(&lane[i], scores[c + (uint32_t)i]);
+    for (; c < count; c++)
+        widen(&lane[0], scores[c]);
+    for (int i = 1; i < LANES; i++) {
+        lane[0].least = lane[i].least < lane[0].least ? lane[i].least : lane[0].least;
+        lane[0].most = lane[i].most > lane[0].most ? lane[i].most : lane[0].most;
+    }
+    return lane[0];
+}
+
+/* Consider those of a column that may be the best. */
+static void consider_all(brix_search *search, best *best, const brix_chunk *chunk, const double *scores)
+{
+    double most = range_of(scores, chunk->count, (range){INFINITY, -INFINITY}).most;
+    double least_wanted = most > -INFINITY ? most - EQUAL : -INFINITY;
+    for (uint32_t c = 0; c < chunk->count; c++)
+        if (scores[c] >= least_wanted)
+            consider(search, best, chunk->pod[c], scores[c]);
+}
+
 /* --- any candidate ---- */
 
 typedef struct {
@@ -90,9 +134,9 @@ static void find_best(brix_search *search, const brix_chunk *chunk, void *contex
     brix_strategy strategy = search->plan.item[0].strategy;
     int larger = brix_is_larger_better(strategy);
     brix_scores(search, chunk, strategy, scores);
-    for (uint32_t c = 0; c < chunk->count; c++)
-        if (!isnan(scores[c]))
-            consider(search, context, chunk->pod[c], larger ? scores[c] : -scores[c]);
+    for (uint32_t c = 0; c < chunk->count && !larger; c++)
+        scores[c] = -scores[c];
+    consider_all(search, context, chunk, scores);
 }
 
 static const brix_pod_row *pick_by_score(brix_search *search, uint32_t *blind)
@@ -107,29 +151,28 @@ static const brix_pod_row *pick_by_score(brix_search *search, uint32_t *blind)
 
 /* --- a list ---- */
 
-typedef struct {
-    double least;
-    double most;
-} range;
+#define KEPT 4 /* items whose scores are computed once, where all candidates are in one chunk */
 
 typedef struct {
     range of[BRIX_PLAN_ITEMS];
     double weights;
     best best;
+    double kept[KEPT][BRIX_CHUNK];
+    double other[BRIX_CHUNK];
 } blend;
+
+static double *room_for(blend *blend, uint32_t item)
+{
+    return item < KEPT ? blend->kept[item] : blend->other;
+}
 
 static void find_ranges(brix_search *search, const brix_chunk *chunk, void *context)
 {
     blend *blend = context;
-    double scores[BRIX_CHUNK];
     for (uint32_t i = 0; i < search->plan.items; i++) {
-        range *range = &blend->of[i];
+        double *scores = room_for(blend, i);
         brix_scores(search, chunk, search->plan.item[i].strategy, scores);
-        for (uint32_t c = 0; c < chunk->count; c++) {
-            double score = isfinite(scores[c]) ? scores[c] : NAN;
-            range->least = score < range->least ? score : range->least;
-            range->most = score > range->most ? score : range->most;
-        }
+        blend->of[i] = range_of(scores, chunk->count, blend->of[i]);
     }
 }
 
@@ -147,20 +190,24 @@ static void add_share(const double *scores, uint32_t count, range range, int lar
 static void find_blended(brix_search *search, const brix_chunk *chunk, void *context)
 {
     blend *blend = context;
-    double scores[BRIX_CHUNK], final[BRIX_CHUNK] = {0};
+    double final[BRIX_CHUNK];
+    memset(final, 0, chunk->count * sizeof final[0]);
     for (uint32_t i = 0; i < search->plan.items; i++) {
         brix_plan_item item = search->plan.item[i];
-        brix_scores(search, chunk, item.strategy, scores);
+        double *scores = room_for(blend, i);
+        if (!search->is_collected || i >= KEPT)
+            brix_scores(search, chunk, item.strategy, scores);
         add_share(scores, chunk->count, blend->of[i], brix_is_larger_better(item.strategy),
                   item.weight / blend->weights, final);
     }
-    for (uint32_t c = 0; c < chunk->count; c++)
-        consider(search, &blend->best, chunk->pod[c], final[c]);
+    consider_all(search, &blend->best, chunk, final);
 }
 
 static const brix_pod_row *pick_by_list(brix_search *search, uint32_t *blind)
 {
-    blend blend = {0};
+    blend blend;
+    blend.weights = 0;
+    blend.best.pod = NULL;
     for (uint32_t i = 0; i < search->plan.items; i++) {
         blend.of[i] = (range){INFINITY, -INFINITY};
         blend.weights += search->plan.item[i].weight;

@@ -31,16 +31,26 @@ static brix_slot *claim_slot(const brix_map *map)
     return NULL;
 }
 
+static void close_view(brix_view *view)
+{
+    free(view->troubles);
+    view->troubles = NULL;
+    brix_map_close(&view->map);
+}
+
 static brix_status open_view(const char *path, brix_view *view)
 {
     brix_status status = brix_map_open(path, &view->map);
     if (status != BRIX_OK)
         return status;
     view->slot = claim_slot(&view->map);
-    if (view->slot)
+    view->troubles = calloc(view->map.limits.pods, sizeof *view->troubles);
+    atomic_store(&view->trouble_until, 0);
+    if (view->slot && view->troubles)
         return BRIX_OK;
-    brix_map_close(&view->map);
-    return BRIX_FULL;
+    status = view->slot ? BRIX_SYSTEM : BRIX_FULL;
+    close_view(view);
+    return status;
 }
 
 /* Values of refs besides a count. Others may add and take back one at any moment, so that a change
@@ -53,7 +63,7 @@ static void unmap_when_unused(brix_view *view)
     int64_t none = 0;
     if (!atomic_compare_exchange_strong(&view->refs, &none, CHANGING))
         return;
-    brix_map_close(&view->map);
+    close_view(view);
     atomic_fetch_add(&view->refs, UNUSED - CHANGING);
 }
 
@@ -237,7 +247,7 @@ void brix_reader_close(brix_reader *reader)
 {
     for (int i = 0; i < BRIX_VIEWS; i++)
         if (atomic_load(&reader->views[i].refs) > 0)
-            brix_map_close(&reader->views[i].map);
+            close_view(&reader->views[i]);
     if (reader->flows)
         munmap(reader->flows, reader->flow_bytes * reader->flow_count);
     free(reader->path);

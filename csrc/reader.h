@@ -16,10 +16,18 @@
 
 #define BRIX_VIEWS 8
 
+/* What is known of the way to a pod place; see trouble.h. */
+typedef struct {
+    _Atomic uint64_t row;
+    _Atomic uint64_t until;
+} brix_trouble;
+
 typedef struct {
     _Atomic int64_t refs; /* below zero: free for the next mapping */
     brix_map map;
     brix_slot *slot;
+    brix_trouble *troubles; /* by pod place */
+    _Atomic uint64_t trouble_until; /* nobody is left out from here on */
 } brix_view;
 
 struct brix_reader {

@@ -210,6 +210,7 @@ class Decision:
     verdict: Verdict
     pod: str
     address: str
+    place: int
     candidates: int
     handle: Any = field(repr=False, compare=False)
 

@@ -21,16 +21,19 @@ static double grown(double value, double growth, double least)
 
 static void score_gauge(const brix_map *map, const brix_chunk *chunk, brix_gauge gauge, double *scores)
 {
+    const _Atomic uint64_t *row = brix_gauge_row(map, gauge);
     for (uint32_t c = 0; c < chunk->count; c++)
-        scores[c] = grown(brix_gauge_read(map, gauge, chunk->pod[c]->place), chunk->growth[c], LEAST_SHARE);
+        scores[c] = grown(brix_gauge_at(row, chunk->place[c]), chunk->growth[c], LEAST_SHARE);
 }
 
 /* An engine without a cache in host memory has nothing in it. */
 static void score_kv_cache(const brix_map *map, const brix_chunk *chunk, double *scores)
 {
+    const _Atomic uint64_t *device = brix_gauge_row(map, BRIX_GAUGE_KV_CACHE);
+    const _Atomic uint64_t *host = brix_gauge_row(map, BRIX_GAUGE_CPU_CACHE);
     for (uint32_t c = 0; c < chunk->count; c++) {
-        double cpu = brix_gauge_read(map, BRIX_GAUGE_CPU_CACHE, chunk->pod[c]->place);
-        double usage = brix_gauge_read(map, BRIX_GAUGE_KV_CACHE, chunk->pod[c]->place) + (isnan(cpu) ? 0 : cpu);
+        double cpu = brix_gauge_at(host, chunk->place[c]);
+        double usage = brix_gauge_at(device, chunk->place[c]) + (isnan(cpu) ? 0 : cpu);
         scores[c] = grown(usage, chunk->growth[c], LEAST_SHARE);
     }
 }
@@ -38,10 +41,11 @@ static void score_kv_cache(const brix_map *map, const brix_chunk *chunk, double 
 /* Tokens that the pod would have to work on with one request more; those of a prompt count twice. */
 static void score_throughput(const brix_map *map, const brix_chunk *chunk, double *scores)
 {
+    const _Atomic uint64_t *prompts = brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH);
+    const _Atomic uint64_t *generations = brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH);
     for (uint32_t c = 0; c < chunk->count; c++) {
-        double prompt = brix_gauge_read(map, BRIX_GAUGE_PROMPT_LENGTH, chunk->pod[c]->place);
-        double generation = brix_gauge_read(map, BRIX_GAUGE_GENERATION_LENGTH, chunk->pod[c]->place);
-        scores[c] = isnan(chunk->growth[c]) ? NAN : (2 * prompt + generation) * (1 + chunk->load[c]);
+        double tokens = 2 * brix_gauge_at(prompts, chunk->place[c]) + brix_gauge_at(generations, chunk->place[c]);
+        scores[c] = isnan(chunk->growth[c]) ? NAN : tokens * (1 + chunk->load[c]);
     }
 }
 
@@ -53,14 +57,17 @@ static double scaled(double time, double own_length, double length)
 static void score_latency(const brix_search *search, const brix_chunk *chunk, double *scores)
 {
     const brix_map *map = &search->view->map;
+    const _Atomic uint64_t *queues = brix_gauge_row(map, BRIX_GAUGE_QUEUE_TIME);
+    const _Atomic uint64_t *prefills = brix_gauge_row(map, BRIX_GAUGE_PREFILL_TIME);
+    const _Atomic uint64_t *decodes = brix_gauge_row(map, BRIX_GAUGE_DECODE_TIME);
+    const _Atomic uint64_t *prompts = brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH);
+    const _Atomic uint64_t *generations = brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH);
     for (uint32_t c = 0; c < chunk->count; c++) {
-        uint32_t place = chunk->pod[c]->place;
-        double prefill = scaled(brix_gauge_read(map, BRIX_GAUGE_PREFILL_TIME, place),
-                                brix_gauge_read(map, BRIX_GAUGE_PROMPT_LENGTH, place), search->prompt_tokens);
-        double decode = scaled(brix_gauge_read(map, BRIX_GAUGE_DECODE_TIME, place),
-                               brix_gauge_read(map, BRIX_GAUGE_GENERATION_LENGTH, place), search->generation_tokens);
-        double queue = brix_gauge_read(map, BRIX_GAUGE_QUEUE_TIME, place);
-        scores[c] = grown(queue + prefill + decode, chunk->growth[c], LEAST_SECONDS);
+        uint32_t place = chunk->place[c];
+        double prefill = scaled(brix_gauge_at(prefills, place), brix_gauge_at(prompts, place), search->prompt_tokens);
+        double decode =
+            scaled(brix_gauge_at(decodes, place), brix_gauge_at(generations, place), search->generation_tokens);
+        scores[c] = grown(brix_gauge_at(queues, place) + prefill + decode, chunk->growth[c], LEAST_SECONDS);
     }
 }
 
@@ -68,7 +75,7 @@ static void score_session(const brix_search *search, const brix_chunk *chunk, do
 {
     uint32_t place = brix_session_place(&search->session);
     for (uint32_t c = 0; c < chunk->count; c++)
-        scores[c] = chunk->pod[c]->place == place;
+        scores[c] = chunk->place[c] == place;
 }
 
 void brix_scores(const brix_search *search, const brix_chunk *chunk, brix_strategy strategy, double *scores)

@@ -5,6 +5,7 @@
 
 #include "counters.h"
 #include "gauges.h"
+#include "trouble.h"
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -42,9 +43,17 @@ const brix_pod_row *brix_member_at(const brix_search *search, uint32_t index)
     return row->place < map->limits.pods ? row : NULL;
 }
 
+static int is_left_out(const brix_search *search, const brix_pod_row *pod)
+{
+    for (uint32_t i = 0; i < search->request->avoids && i < BRIX_TRIES; i++)
+        if (search->request->avoid[i] == pod->place)
+            return 1;
+    return brix_trouble_is_out(search->view, pod->place, pod->generation, search->now);
+}
+
 static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 {
-    if (!pod || !pod->ready)
+    if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)))
         return 0;
     if (search->selector.requirements == 0)
         return 1;
@@ -54,37 +63,38 @@ static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 
 static void add_loads(const brix_search *search, brix_chunk *chunk)
 {
-    for (uint32_t c = 0; c < chunk->count; c++)
-        chunk->load[c] = 0;
+    memset(chunk->load, 0, chunk->count * sizeof chunk->load[0]);
     for (uint32_t i = 0; i < search->slots; i++) {
         brix_pod_cells *cells = brix_slot_pod(&search->view->map, search->slot[i], 0);
         for (uint32_t c = 0; c < chunk->count; c++)
-            chunk->load[c] += brix_cell_for(&cells[chunk->pod[c]->place].running, chunk->pod[c]->generation);
+            chunk->load[c] += brix_cell_for(&cells[chunk->place[c]].running, chunk->generation[c]);
     }
 }
 
-/* What the pod's load grew by since its engine was asked, as a share of what the engine ran then. */
-static double growth_since(const brix_map *map, uint32_t place, double load)
-{
-    double grown = load - brix_gauge_read(map, BRIX_GAUGE_LOCAL, place);
-    if (!(grown > 0))
-        return 0;
-    double running = brix_gauge_read(map, BRIX_GAUGE_RUNNING, place);
-    return grown / ((running > 0 ? running : 0) + 1);
-}
-
+/* How much the load of each pod grew since its engine was asked, as a share of what the engine ran then; and
+   what other nodes have on it. */
 static void add_growth(const brix_search *search, brix_chunk *chunk)
 {
     const brix_map *map = &search->view->map;
-    int has_gauges = brix_map_has(map, BRIX_REGION_GAUGES);
+    if (!brix_map_has(map, BRIX_REGION_GAUGES)) {
+        for (uint32_t c = 0; c < chunk->count; c++)
+            chunk->growth[c] = NAN;
+        return;
+    }
+    const _Atomic uint64_t *taken = brix_gauge_row(map, BRIX_GAUGE_TAKEN), *owner = brix_gauge_row(map, BRIX_GAUGE_OWNER);
+    const _Atomic uint64_t *local = brix_gauge_row(map, BRIX_GAUGE_LOCAL), *remote = brix_gauge_row(map, BRIX_GAUGE_REMOTE);
+    const _Atomic uint64_t *running = brix_gauge_row(map, BRIX_GAUGE_RUNNING);
+    uint64_t oldest = brix_gauge_oldest(search->now);
     for (uint32_t c = 0; c < chunk->count; c++) {
-        uint32_t place = chunk->pod[c]->place;
+        uint32_t place = chunk->place[c];
         chunk->growth[c] = NAN;
-        if (!has_gauges || !brix_gauge_is_fresh(map, place, chunk->pod[c]->generation, search->now))
+        if (atomic_load_explicit(taken + place, memory_order_acquire) < oldest ||
+            atomic_load_explicit(owner + place, memory_order_relaxed) != chunk->generation[c])
             continue;
-        double remote = brix_gauge_read(map, BRIX_GAUGE_REMOTE, place);
-        chunk->growth[c] = growth_since(map, place, chunk->load[c]);
-        chunk->load[c] += remote > 0 ? remote : 0;
+        double grown = chunk->load[c] - brix_gauge_at(local, place), others = brix_gauge_at(remote, place);
+        double ran = grown > 0 ? brix_gauge_at(running, place) : 0;
+        chunk->growth[c] = grown > 0 ? grown / ((ran > 0 ? ran : 0) + 1) : 0;
+        chunk->load[c] += others > 0 ? others : 0;
     }
 }
 
@@ -95,8 +105,11 @@ static void collect(brix_search *search, uint32_t from)
     chunk->count = 0;
     for (; index < search->model->count && chunk->count < BRIX_CHUNK; index++) {
         const brix_pod_row *pod = brix_member_at(search, search->model->first + index);
-        if (is_candidate(search, pod))
-            chunk->pod[chunk->count++] = pod;
+        if (!is_candidate(search, pod))
+            continue;
+        chunk->pod[chunk->count] = pod;
+        chunk->place[chunk->count] = pod->place;
+        chunk->generation[chunk->count++] = pod->generation;
     }
     chunk->next = index;
     if (search->needs & (BRIX_NEEDS_LOAD | BRIX_NEEDS_GAUGES)) {
@@ -130,11 +143,14 @@ typedef struct {
 
 static void measure(const brix_map *map, const brix_chunk *chunk, survey *found)
 {
+    if (!brix_map_has(map, BRIX_REGION_GAUGES))
+        return;
+    const _Atomic uint64_t *prompts = brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH);
+    const _Atomic uint64_t *generations = brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH);
     for (uint32_t c = 0; c < chunk->count; c++) {
         if (isnan(chunk->growth[c]))
             continue;
-        double prompt = brix_gauge_read(map, BRIX_GAUGE_PROMPT_LENGTH, chunk->pod[c]->place);
-        double generation = brix_gauge_read(map, BRIX_GAUGE_GENERATION_LENGTH, chunk->pod[c]->place);
+        double prompt = brix_gauge_at(prompts, chunk->place[c]), generation = brix_gauge_at(generations, chunk->place[c]);
         found->prompt += prompt > 0 ? prompt : 0;
         found->prompts += prompt > 0;
         found->generation += generation > 0 ? generation : 0;
@@ -153,18 +169,30 @@ static void look_at(brix_search *search, const brix_chunk *chunk, void *context)
         return;
     for (uint32_t c = 0; c < chunk->count; c++)
         brix_session_consider(&search->session, brix_topology_text(map, search->topology, chunk->pod[c]->address),
-                              chunk->pod[c]->place);
+                              chunk->place[c]);
 }
 
 #define UNKNOWN_PROMPT 10.0 /* tokens, when no pod tells */
 #define UNKNOWN_GENERATION 100.0
+
+/* All the same when nothing is left without them. */
+static void look_for_candidates(brix_search *search, survey *found)
+{
+    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
+    brix_each_chunk(search, look_at, found);
+    if (search->candidates > 0 || !search->leaves_out)
+        return;
+    search->leaves_out = 0;
+    search->is_collected = 0;
+    brix_each_chunk(search, look_at, found);
+}
 
 void brix_survey(brix_search *search)
 {
     survey found = {0};
     if (search->needs & BRIX_NEEDS_SESSION)
         brix_session_begin(&search->session, search->request->session_id, search->request->session_key);
-    brix_each_chunk(search, look_at, &found);
+    look_for_candidates(search, &found);
     double asked = (double)search->request->prompt_tokens;
     double prompt = found.prompts ? found.prompt / found.prompts : UNKNOWN_PROMPT;
     search->prompt_tokens = asked > 0 ? asked : prompt;

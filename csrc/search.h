@@ -20,6 +20,8 @@ typedef struct {
     uint32_t count;
     uint32_t next; /* index of the member that a following chunk begins with */
     const brix_pod_row *pod[BRIX_CHUNK];
+    uint32_t place[BRIX_CHUNK];
+    uint32_t generation[BRIX_CHUNK];
     double load[BRIX_CHUNK];   /* requests on the pod now, when asked for */
     double growth[BRIX_CHUNK]; /* of the load since the sample, against what ran then; NaN: no fresh gauges */
 } brix_chunk;
@@ -42,6 +44,7 @@ typedef struct {
     brix_slot *slot[BRIX_READERS_LIMIT];
     brix_chunk chunk;
     int is_collected; /* the chunk holds all candidates */
+    int leaves_out;   /* pods that could not be reached are no candidates, now or for this request */
 } brix_search;
 
 /* Below bound, evenly (multiply and shift). */

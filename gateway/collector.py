@@ -1,7 +1,8 @@
 """The collector: the one writer of the segment, and the gateway's HTTP side.
 
-It tells the kernel which pods serve which model at every change, frees what dead processes held, and answers for all of
-them. A restarted collector adopts the segment; until the API server has answered, what is published stays in force.
+It tells the kernel which pods serve which model at every change and what their engines say of themselves, frees what
+dead processes held, and answers for all of them. A restarted collector adopts the segment; until the API server has
+answered, what is published stays in force.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -20,8 +22,9 @@ from gateway import http
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
+from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, host_and_port
-from gateway.topology import models_of
+from gateway.topology import models_of, targets_of
 from gateway.watch import PodWatch
 
 SWEEP_SECONDS = 0.2
@@ -42,14 +45,18 @@ class Collector:
         self._writer = writer
         self._dirty = asyncio.Event()
         self._watch = PodWatch(client, self._dirty.set)
+        self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
 
     async def run(self) -> None:
-        """Follow, publish and sweep until cancelled; the first failure ends all three."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch.run())
-            tasks.create_task(self._publish_changes())
-            tasks.create_task(self._sweep())
+        """Follow, publish, sweep and scrape until cancelled; the first failure ends them all."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch.run())
+                tasks.create_task(self._publish_changes())
+                tasks.create_task(self._sweep())
+        finally:
+            await self._scraper.close()
 
     async def _publish_changes(self) -> None:
         while True:
@@ -68,6 +75,7 @@ class Collector:
             log.exception("event=topology_refused models=%d pods=%d", len(models), len(self._watch.endpoints))
         else:
             self._has_topology = True
+            self._scraper.follow(targets_of(self._watch.endpoints.values()))
             ready = sum(pod.ready for pods in models.values() for pod in pods)
             log.info(
                 "event=topology_published models=%d pods=%d ready=%d",
@@ -91,7 +99,10 @@ class Collector:
     def snapshot(self) -> Snapshot:
         """Counters and pods at this moment."""
         totals = self._writer.totals() if self._has_topology else None
-        return Snapshot(totals, tuple(self._watch.endpoints.values()), self._watch.is_synced)
+        gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
+        return Snapshot(
+            totals, tuple(self._watch.endpoints.values()), self._watch.is_synced, gauges, self._scraper.scraped
+        )
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

@@ -6,13 +6,15 @@ fixed here, whatever comes first. Requests of no known model carry the model `un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from csrc.binding import ModelTotals, Outcome, Totals
+from gateway.scraping import Scraped
 from gateway.topology import Endpoint
 
 UNKNOWN_MODEL = "unknown"
@@ -29,6 +31,30 @@ ENDING_LABELS = ("gateway_pod", "model", "pod_name", "status", "status_code")
 REPLICA_LABELS = (
     "engine_type", "gateway_pod", "model", "model_name", "namespace", "pod", "role", "role_replica_index", "roleset",
 )  # fmt: skip
+POD_LABELS = ("engine_type", "gateway_pod", "model", "namespace", "pod", "role", "role_replica_index", "roleset")
+SUMMED = {
+    "running": "num_requests_running",
+    "waiting": "num_requests_waiting",
+    "remote": "brixflow_pod_requests_of_others",
+    "prompt_rate": "avg_prompt_throughput_toks_per_s",
+    "generation_rate": "avg_generation_throughput_toks_per_s",
+}
+AVERAGED = {
+    "kv_cache": "kv_cache_usage_perc",
+    "gpu_cache": "gpu_cache_usage_perc",
+    "cpu_cache": "cpu_cache_usage_perc",
+    "utilization": "engine_utilization",
+    "busy": "gpu_busy_time_ratio",
+    "prompt_length": "avg_prompt_toks_per_req",
+    "generation_length": "avg_generation_toks_per_req",
+    "queue_time": "brixflow_pod_queue_seconds",
+    "prefill_time": "brixflow_pod_prefill_seconds",
+    "decode_time": "brixflow_pod_decode_seconds",
+    "first_token_time": "brixflow_pod_first_token_seconds",
+    "token_time": "brixflow_pod_token_seconds",
+    "request_time": "brixflow_pod_request_seconds",
+}
+"""Gauges of the kernel and the names that AIBrix exports them by; those that it has not carry ours."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,8 @@ class Snapshot:
     totals: Totals | None
     endpoints: Sequence[Endpoint]
     is_synced: bool
+    gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    scraped: Scraped = field(default_factory=Scraped)
 
 
 class GatewayMetrics(Collector):
@@ -57,10 +85,12 @@ class GatewayMetrics(Collector):
         yield self._topology_synced(snapshot.is_synced)
         yield self._replicas(snapshot.endpoints)
         yield self._listed(snapshot.endpoints)
+        yield from self._engines(snapshot)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
             yield self._decisions(snapshot.totals)
+            yield self._without_data(snapshot.totals)
             yield self._running(snapshot.totals)
             yield from self._segment(snapshot.totals)
 
@@ -154,6 +184,35 @@ class GatewayMetrics(Collector):
         for strategy, count in sorted(totals.decisions.items()):
             family.add_metric((strategy,), count)
         return family
+
+    def _without_data(self, totals: Totals) -> Metric:
+        family = CounterMetricFamily(
+            "gateway_strategy_without_data", "Decisions that a strategy took without its data.", labels=("strategy",)
+        )
+        for strategy, count in sorted(totals.without_data.items()):
+            family.add_metric((strategy,), count)
+        return family
+
+    def _engines(self, snapshot: Snapshot) -> Iterable[Metric]:
+        """What engines say of themselves, of a pod with several ports their sum or mean; nothing of old samples."""
+        for names, combined in ((SUMMED, sum), (AVERAGED, fmean)):
+            for gauge, name in names.items():
+                family = GaugeMetricFamily(name, f"Of the engine's last page: {gauge}.", labels=POD_LABELS)
+                for each in snapshot.endpoints:
+                    known = [snapshot.gauges.get(key, {}) for key in each.keys]
+                    if values := [own[gauge] for own in known if gauge in own]:
+                        family.add_metric(self._pod_labels(each), combined(values))
+                yield family
+        failed = CounterMetricFamily(
+            "llm_engine_metrics_query_fail", "Pages that engines did not give.", labels=("gateway_pod", "model")
+        )
+        failed.add_metric((self._gateway_pod, ""), snapshot.scraped.failures)
+        yield failed
+        yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=snapshot.scraped.pages)
+
+    def _pod_labels(self, each: Endpoint) -> tuple[str, ...]:
+        own = (each.engine, self._gateway_pod, each.model, each.namespace, each.name)
+        return (*own, each.role, each.role_replica_index, each.roleset)
 
     def _topology_synced(self, is_synced: bool) -> Metric:
         return GaugeMetricFamily(

@@ -14,6 +14,7 @@
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
+| AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
 | BRIXFLOW_MAX_REQUESTS | 16384 | requests in flight in one ext_proc process, or in Envoy |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
@@ -56,6 +57,7 @@ class GatewaySettings:
     hide_pod_address: bool = False
     message_limit_bytes: int = 32 * MIB
     drain: timedelta = timedelta(seconds=120)
+    scrape_period: timedelta = timedelta(milliseconds=200)
     max_models: int = 256
     max_pods: int = 1024
     max_requests: int = 16384
@@ -80,6 +82,7 @@ class GatewaySettings:
             hide_pod_address=given.get("BRIXFLOW_HIDE_POD_ADDRESS", "") in _TRUE,
             message_limit_bytes=_positive(given, "AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES", cls.message_limit_bytes),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
+            scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),
             max_pods=_positive(given, "BRIXFLOW_MAX_PODS", cls.max_pods),
             max_requests=_positive(given, "BRIXFLOW_MAX_REQUESTS", cls.max_requests),

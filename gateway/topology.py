@@ -15,6 +15,8 @@ from csrc.binding import Pod
 
 RAY_NODE_TYPE = "ray.io/node-type"
 DATA_PARALLEL_SIZE = "data-parallel-size"
+METRICS_PATH = "/metrics"
+METRICS_PATHS = {"trtllm": "/prometheus/metrics"}
 DEFAULT_ENGINE = "vllm"
 MAX_PORT = 65535
 
@@ -31,12 +33,30 @@ class Endpoint:
     model: str
     ip: str
     ports: tuple[int, ...]
+    metrics_port: int | None
     ready: bool
     engine: str
     role: str
     roleset: str
     role_replica_index: str
     labels: Mapping[str, str] = field(hash=False)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the kernel knows the pod's ports by."""
+        return (self.uid,) if len(self.ports) == 1 else tuple(f"{self.uid}/{port}" for port in self.ports)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A metrics page to be asked for: of one port, or of all data-parallel engines of a pod, by rank."""
+
+    keys: tuple[str, ...]
+    pod: str
+    host: str
+    port: int
+    path: str
+    model: str
 
 
 def endpoint_of(pod: Json) -> Endpoint | None:
@@ -55,6 +75,7 @@ def endpoint_of(pod: Json) -> Endpoint | None:
         model=model,
         ip=(pod.get("status") or {}).get("podIP") or "",
         ports=_ports(own, environment),
+        metrics_port=_metrics_port(own),
         ready=is_ready(pod),
         engine=own.get(labels.MODEL_ENGINE) or notes.get(labels.MODEL_ENGINE) or DEFAULT_ENGINE,
         role=own.get(labels.ROLE_NAME) or environment.get(labels.ENV_ROLE_NAME, ""),
@@ -83,9 +104,9 @@ def models_of(endpoints: Iterable[Endpoint]) -> dict[str, list[Pod]]:
 
 def _pods_of(endpoint: Endpoint) -> Iterable[Pod]:
     host = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
-    for port in endpoint.ports:
+    for key, port in zip(endpoint.keys, endpoint.ports, strict=True):
         yield Pod(
-            key=endpoint.uid if len(endpoint.ports) == 1 else f"{endpoint.uid}/{port}",
+            key=key,
             namespace=endpoint.namespace,
             name=endpoint.name,
             address=f"{host}:{port}" if host else "",
@@ -93,6 +114,28 @@ def _pods_of(endpoint: Endpoint) -> Iterable[Pod]:
             engine=endpoint.engine,
             labels=endpoint.labels,
         )
+
+
+def targets_of(endpoints: Iterable[Endpoint]) -> Iterable[Target]:
+    """The pages of all pods that may be chosen. A pod that names a metrics port has one page for all its engines."""
+    for endpoint in endpoints:
+        if not endpoint.ready:
+            continue
+        path = METRICS_PATHS.get(endpoint.engine, METRICS_PATH)
+        name = f"{endpoint.namespace}/{endpoint.name}"
+        if endpoint.metrics_port is not None:
+            yield Target(endpoint.keys, name, endpoint.ip, endpoint.metrics_port, path, endpoint.model)
+            continue
+        for key, port in zip(endpoint.keys, endpoint.ports, strict=True):
+            yield Target((key,), name, endpoint.ip, port, path, endpoint.model)
+
+
+def _metrics_port(own: Mapping[str, str]) -> int | None:
+    """As labelled; without a label each port serves its own page."""
+    if labels.MODEL_METRIC_PORT not in own:
+        return None
+    port = _integer(own[labels.MODEL_METRIC_PORT])
+    return port if port is not None and 0 < port <= MAX_PORT else labels.DEFAULT_MODEL_PORT
 
 
 def _group_index(own: Mapping[str, str]) -> int:

@@ -7,7 +7,7 @@ with it. Nothing but the owner reference changes, so no pod restarts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from crds import labels
 from planning.limits import Allowance
@@ -18,12 +18,6 @@ from planning.roleset import ROLESET
 from planning.wire import Adopt, Step, Target
 
 Json = dict[str, Any]
-ORPHAN_FINALIZER: Final = "orphan"
-
-
-def is_orphaning(owner: Json) -> bool:
-    """The owner goes and its children stay: the garbage collector takes the owner references off."""
-    return ORPHAN_FINALIZER in (owner["metadata"].get("finalizers") or ())
 
 
 def adoptions(storm: Json, ownerless: Mapping[str, Sequence[Json]], stored: Iterable[Json]) -> list[Step]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from crds import labels
+from planning.backoff import earliest
 from planning.conditions import Condition, merged
-from planning.objects import condition, in_order, is_deleting, name_of, status_of
+from planning.objects import condition, deletion_time, in_order, is_deleting, name_of, status_of
 from planning.roleset_status import REASON_BLOCKED
-from planning.storm_status import blocked_by
 from planning.trouble import leaving_trouble
 
 Json = dict[str, Any]
+ORPHAN_FINALIZER: Final = "orphan"
+# A pod may take so long after its grace period before anybody is told: a kubelet's last report needs a moment.
+OVERDUE: Final = timedelta(seconds=5)
+
+
+def is_orphaning(owner: Json) -> bool:
+    """The owner goes and its children stay: the garbage collector takes the owner references off."""
+    return ORPHAN_FINALIZER in (owner["metadata"].get("finalizers") or ())
 
 
 def status(leaving: Json, blocked: str, now: datetime) -> Json | None:
@@ -25,29 +33,26 @@ def status(leaving: Json, blocked: str, now: datetime) -> Json | None:
     return {**status_of(leaving), "conditions": merged(conditions, [said], (labels.PROGRESSING,), now)}
 
 
-def held_by(rolesets: Sequence[Json]) -> str:
-    """What keeps the RoleSets of a StormService that goes: their pods, or somebody's finalizer."""
-    return blocked_by(found for found in rolesets if is_deleting(found)) or _foreign_finalizer(rolesets)
+def held_by_pods(pods: Iterable[Json], now: datetime) -> tuple[str, datetime | None]:
+    """The first pod that should have gone, and when to look again at those that still may take their time."""
+    leaving = [pod for pod in in_order(pods) if is_deleting(pod)]
+    overdue = [sentence for pod in leaving if (sentence := leaving_trouble(pod, now - OVERDUE))]
+    limits = (at + OVERDUE for pod in leaving if (at := deletion_time(pod)) is not None)
+    return (overdue[0] if overdue else ""), earliest(*(at for at in limits if at > now))
 
 
-def held_by_members(pods: Iterable[Json], podsets: Iterable[Json], now: datetime) -> str:
-    """What keeps the pods and PodSets of a RoleSet that goes."""
-    said = [leaving_trouble(pod, now) for pod in in_order(pods)]
-    said += [_of_podset(podset) for podset in in_order(podsets)]
-    return next((sentence for sentence in said if sentence), "")
+def held_by(children: Sequence[Json], finalizer: str) -> str:
+    """What keeps children that leave, with the child's name: what they say themselves, or somebody's finalizer.
 
-
-def _of_podset(podset: Json) -> str:
-    progressing = condition(podset, labels.PROGRESSING)
-    if not is_deleting(podset) or progressing.get("reason") != REASON_BLOCKED:
-        return ""
-    return str(progressing.get("message") or "")
-
-
-def _foreign_finalizer(rolesets: Iterable[Json]) -> str:
-    """A RoleSet that we have let go already and that somebody else has not."""
-    for found in rolesets:
-        finalizers = found["metadata"].get("finalizers") or ()
-        if is_deleting(found) and finalizers and labels.ROLESET_FINALIZER not in finalizers:
-            return f"RoleSet {name_of(found)} does not go: finalizer {', '.join(finalizers)} holds it"
+    `finalizer` is ours: a child that still has it is not waiting for others yet.
+    """
+    for child in children:
+        if not is_deleting(child):
+            continue
+        said = condition(child, labels.PROGRESSING)
+        if said.get("reason") == REASON_BLOCKED:
+            return f"{child['kind']} {name_of(child)}: {said.get('message', '')}"
+        finalizers = child["metadata"].get("finalizers") or ()
+        if finalizers and finalizer not in finalizers:
+            return f"{child['kind']} {name_of(child)} does not go: finalizer {', '.join(finalizers)} holds it"
     return ""

@@ -151,7 +151,7 @@ def fleet_budget(storm: Json) -> tuple[Budget, str]:
 
 def observe(
     storm: Json, rolesets: Iterable[Json], current: str, update: str, now: datetime,
-    *, alike: Collection[str] = (), stalled: bool = False,
+    *, alike: Collection[str] = (),
 ) -> Fleet:  # fmt: skip
     """The fleet as of `now`; RoleSets that overstay their deletion are left out. `alike`: names of those that are."""
     budget, fault = fleet_budget(storm)
@@ -164,7 +164,6 @@ def observe(
         budget=budget,
         in_place=is_in_place(storm),
         paused=bool(spec_of(storm).get("paused")),
-        stalled=stalled,
         fault=fault,
         shown_current=int(shown.get("currentReplicas") or 0),
         shown_updated=int(shown.get("updatedReplicas") or 0),

@@ -34,6 +34,7 @@ from planning.progress import stands_failed
 from planning.render import desired_replicas, template_fault
 from planning.revisions import sync
 from planning.role_changes import Placed, asks_in_place, changes, in_place_obstacle, pods_of, role_differences
+from planning.sameness import alike
 from planning.view import counted
 from planning.wire import CreateRevision, Memory, Wire
 
@@ -208,7 +209,8 @@ def forecast(
     """What the StormService would do to become `wanted` (its live self when None) from the RoleSets that exist."""
     wanted = wanted if wanted is not None else storm
     template = spec_of(wanted).get("template") or {}
-    target = sync(wanted, list(revisions), Memory())
+    revisions = list(revisions)
+    target = sync(wanted, revisions, Memory())
     rows = _Rows(values=values)
     staying = [found for found in in_order(rolesets) if not is_deleting(found)]
     keep, surplus = _kept(staying, target.update, desired_rolesets(wanted))
@@ -217,6 +219,8 @@ def forecast(
     for role in roles:
         rows.of(role["name"])
     outdated = [group for group in keep if revision_of(group) != target.update]
+    same = alike([(revision_of(group), group) for group in outdated], revisions, template)
+    outdated = [group for group in outdated if name_of(group) not in same]
     for group in keep:
         after = {**group, "spec": template.get("spec") or {}}
         rows.compare(group, after, whole=whole_groups and group in outdated)
@@ -232,7 +236,7 @@ def forecast(
         number=target.number,
         stored=not isinstance(target.step, CreateRevision),
         rows=rows.list(),
-        notes=_notes(storm, wanted, target.update, len(outdated), values=values),
+        notes=[*_rewritten(len(same)), *_notes(storm, wanted, target.update, len(outdated), values=values)],
         fault=template_fault(wanted, template) or fleet_budget(wanted)[1],
     )
 
@@ -242,6 +246,10 @@ def _kept(groups: Sequence[Json], update: str, desired: int) -> tuple[list[Json]
     order = sorted(groups, key=lambda g: (revision_of(g) == update, is_condition_true(g, labels.READY)))
     surplus = order[: max(0, len(groups) - desired)]
     return [group for group in groups if group not in surplus], surplus
+
+
+def _rewritten(same: int) -> list[str]:
+    return [f"{counted(same, 'RoleSet')} rewritten where they are: their pods stay"] if same else []
 
 
 def _notes(storm: Json, wanted: Json, target: str, outdated: int, *, values: bool) -> list[str]:
@@ -290,20 +298,27 @@ def forecast_roleset(roleset: Json, wanted: Json | None = None, *, values: bool 
 
 
 def forecast_podset(podset: Json, wanted: Json | None = None, *, values: bool = False) -> Forecast:
-    """A PodSet is one group: a changed template replaces all of its pods."""
+    """A PodSet is one group: a restart replaces all of its pods, any other change of its template none that exist."""
     after = wanted or podset
     have, size = int(status_of(podset).get("totalPods") or 0), int(spec_of(after).get("podGroupSize") or 0)
     lines = role_differences(spec_of(podset), spec_of(after), values=values)
+    restarts = _restart_stamp(podset) != _restart_stamp(after)
     row = RoleForecast(
-        role="pods",
+        role="group",
         change="changed" if lines else "unchanged",
         pods=have,
-        replaced=min(have, size) if lines else 0,
+        replaced=min(have, size) if restarts else 0,
         created=max(0, size - have),
         deleted=max(0, have - size),
         why=lines,
     )
-    return Forecast(object=f"podset/{name_of(podset)}", stored=True, rows=[row])
+    notes = ["pods that exist keep their template until a restart"] if lines and not restarts else []
+    return Forecast(object=f"podset/{name_of(podset)}", stored=True, rows=[row], notes=notes)
+
+
+def _restart_stamp(podset: Json) -> str:
+    metadata = (spec_of(podset).get("template") or {}).get("metadata") or {}
+    return str((metadata.get("annotations") or {}).get(labels.RESTARTED_AT, ""))
 
 
 # What exists.

@@ -13,15 +13,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from crds import labels
-from planning import gang, podset_status
+from planning import departure, gang, podset_status
 from planning.backoff import earliest, held_back
 from planning.groups import PODSET
 from planning.objects import (
     annotations_of,
-    deletion_time,
     generation_of,
     has_finalizer,
-    in_order,
     is_deleting,
     labels_of,
     spec_of,
@@ -30,8 +28,7 @@ from planning.objects import (
 )
 from planning.planner import Plan, Resource, World
 from planning.podset_ranks import Group, Rank, failed_ranks, observe
-from planning.roleset import ORPHAN, POD, conclude, gone
-from planning.trouble import leaving_trouble
+from planning.roleset import POD, conclude, gone
 from planning.view import RoleRow, counted, model_of, page
 from planning.warm_up import Warmth, group_warm_up, warmth_of
 from planning.wire import (
@@ -74,7 +71,7 @@ class PodSetPlanner:
 def _deletion(world: World, podset: Json, memory: Memory) -> Plan:
     pods = world.children.get(POD.key, ())
     steps: list[Step] = []
-    if pods and not has_finalizer(podset, ORPHAN):
+    if pods and not departure.is_orphaning(podset):
         staying = [rank for rank in observe(podset, pods).ranks if not rank.leaving]
         steps = [_delete(podset, staying)]
         reason = f"delete {counted(len(staying), 'pod')}, {len(pods) - len(staying)} already leaving"
@@ -83,10 +80,8 @@ def _deletion(world: World, podset: Json, memory: Memory) -> Plan:
         reason = f"{'the pods are to stay' if pods else 'no pod is left'}: release the finalizer"
     else:
         reason = "other finalizers hold the object"
-    blocked = next((said for pod in in_order(pods) if (said := leaving_trouble(pod, world.now))), "")
+    blocked, wake_at = departure.held_by_pods(pods, world.now)
     view = View(phase="Deleting", blocked=blocked, model=_model(podset), details=f"**Deleting**: {reason}")
-    ends = [deletion_time(pod) for pod in pods]
-    wake_at = earliest(*(at for at in ends if at is not None and at > world.now))
     status = podset_status.leaving(podset, blocked, world.now)
     return conclude(world, podset, memory, steps, reason, view, status=status, wake_at=wake_at)
 

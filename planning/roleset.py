@@ -16,12 +16,12 @@ from planning.limits import Allowance
 from planning.managers import RoleMoves, kept_behind, plan_roles
 from planning.members import Member, Role, Wanted, leaves_by, member_of, observe
 from planning.objects import (
-    deletion_time,
     generation_of,
     has_finalizer,
     in_order,
     is_deleting,
     labels_of,
+    name_of,
     spec_of,
     status_of,
     uid_of,
@@ -34,6 +34,7 @@ from planning.roleset_status import Health, Reasons
 from planning.view import RoleRow, counted, model_of, page
 from planning.wire import (
     AddFinalizer,
+    Adopt,
     CloseObject,
     CreatePods,
     CreatePodSets,
@@ -46,6 +47,7 @@ from planning.wire import (
     Ref,
     ReleaseFinalizer,
     Step,
+    Target,
     View,
     WarmUpPods,
 )
@@ -54,8 +56,6 @@ Json = dict[str, Any]
 Event = tuple[str, str, str]
 ROLESET: Final = Resource(labels.ORCHESTRATION_GROUP, labels.VERSION, "rolesets", "RoleSet")
 POD: Final = Resource("", "v1", "pods", "Pod")
-# The garbage collector's mark while it takes our name from the children that `--cascade=orphan` keeps.
-ORPHAN: Final = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class RoleSetPlanner:
     @property
     def owns(self) -> Sequence[Resource]:
         return (POD, PODSET, BUDGET, *gang.POD_GROUPS)
+
+    @property
+    def adopts(self) -> Sequence[Resource]:
+        return (POD,)
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
         if world.object is None or uid_of(world.object) != world.ref.uid:
@@ -93,7 +97,7 @@ def gone(world: World) -> Plan:
 def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
     pods, podsets = world.children.get(POD.key, ()), world.children.get(PODSET.key, ())
     steps: list[Step]
-    if (pods or podsets) and not has_finalizer(roleset, ORPHAN):
+    if (pods or podsets) and not departure.is_orphaning(roleset):
         allowance = Allowance()
         steps = [*groups.deletion_steps(podsets, allowance), *_pod_deletions(world, roleset, pods, allowance)]
         here = [found for found in (*pods, *podsets) if not is_deleting(found)]
@@ -105,11 +109,10 @@ def _deletion(world: World, roleset: Json, memory: Memory) -> Plan:
         reason = f"{why}: release the finalizer"
     else:
         steps, reason = [], "other finalizers hold the object"
-    blocked = departure.held_by_members(pods, podsets, world.now)
+    overdue, wake_at = departure.held_by_pods(pods, world.now)
+    blocked = overdue or departure.held_by(podsets, labels.PODSET_FINALIZER)
     model = model_of(spec_of(roleset).get("roles") or ())
     view = View(phase="Deleting", blocked=blocked, model=model, details=f"**Deleting**: {reason}")
-    ends = [deletion_time(pod) for pod in pods]
-    wake_at = earliest(*(at for at in ends if at is not None and at > world.now))
     status = departure.status(roleset, blocked, world.now)
     return conclude(world, roleset, memory, steps, reason, view, status=status, wake_at=wake_at)
 
@@ -118,7 +121,7 @@ def _pod_deletions(world: World, roleset: Json, pods: Iterable[Json], allowance:
     staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
     drains = {role["name"]: int(role.get("drainSeconds") or 0) for role in spec_of(roleset).get("roles") or ()}
     return [
-        delete_step(role, allowance.targets(_unjudged(group, world.now)), drain_seconds=drains.get(role, 0))
+        delete_step(role, allowance.targets(_unjudged(group, world.now)), drain_seconds=drains.get(role, 0), exact=True)
         for role, group in sorted(_by_role(staying).items())
     ]
 
@@ -162,7 +165,7 @@ class _Pass:
 
     def __init__(self, world: World, roleset: Json, memory: Memory, reasons: Reasons) -> None:
         self.world, self.roleset, self.memory, self.reasons = world, roleset, memory, reasons
-        self.now = world.now
+        self.now, self.name = world.now, name_of(roleset)
         self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
         self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
         self.podsets = groups.by_role(world.children.get(PODSET.key, ()))
@@ -186,7 +189,8 @@ class _Pass:
             self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, self.podset_uids, at_once
         )
         beside = [*self._finalizer(), *self._budgets(), *ganged.steps]
-        wanted = [*beside, *self._steps(pod_steps, found)]
+        adopted = self._adoptions()
+        wanted = [*beside, *adopted] if adopted else [*beside, *self._steps(pod_steps, found)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory, self.podsets)
         wake_at = earliest(self._next_limit(), pod_steps.wake_at, recovery_at)
@@ -223,6 +227,21 @@ class _Pass:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
             return []
         return [AddFinalizer(finalizer=labels.ROLESET_FINALIZER)]
+
+    def _adoptions(self) -> list[Step]:
+        """Pods that an owner of this name left behind: those at the template that their role has."""
+        hashes = {role.name: role.template_hash for role in self.roles if not role.grouped}
+        found = [
+            Target(name=name_of(pod), uid=uid_of(pod), resource_version=str(pod["metadata"]["resourceVersion"]))
+            for pod in in_order(self.world.ownerless.get(POD.key, ()))
+            if not is_deleting(pod) and self._is_left(labels_of(pod), hashes)
+        ]
+        granted = Allowance().targets(found)
+        return [Adopt(kind=POD.key, targets=list(granted))] if granted else []
+
+    def _is_left(self, carried: Mapping[str, str], hashes: Mapping[str, str]) -> bool:
+        at_template = hashes.get(carried.get(labels.ROLE_NAME, "")) == carried.get(labels.ROLE_TEMPLATE_HASH, "-")
+        return at_template and labels.PODSET_NAME not in carried and carried.get(labels.ROLESET_NAME) == self.name
 
     def _budgets(self) -> list[Step]:
         """A disruption budget for each role that tolerates only so much."""

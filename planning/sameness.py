@@ -10,15 +10,14 @@ from planning.objects import name_of, spec_of
 from planning.render import revision_template
 
 Json = dict[str, Any]
-Pods = Mapping[str, tuple[str, bool, int]]
+Pods = tuple[Mapping[str, tuple[str, bool]], Any]
 
 
 def pods_of(spec: Json) -> Pods:
-    """By role what its pods are made of: the pod template's digest, whether they have slots, how many make a group."""
-    return {
-        role["name"]: (names.role_digest(role), bool(role.get("stateful")), max(1, int(role.get("podGroupSize") or 1)))
-        for role in spec.get("roles") or ()
-    }
+    """By role what its pods are made of and whether they have slots; and the policy that their places must follow."""
+    roles = {role["name"]: (names.role_digest(role), bool(role.get("stateful"))) for role in spec.get("roles") or ()}
+    policy = spec.get("topologyPolicy") or {}
+    return roles, policy if policy.get("rollOnChange") else None
 
 
 def alike(rolesets: Iterable[tuple[str, Json]], stored: Iterable[Json], target: Json) -> set[str]:

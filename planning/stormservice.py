@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from crds import labels
 from planning import departure
-from planning.adoption import is_orphaning
 from planning.limits import Allowance
 from planning.objects import has_finalizer, in_order, is_deleting, name_of, spec_of, status_of, uid_of
 from planning.planner import Plan, Resource, World
@@ -97,7 +96,7 @@ def _close(result: Any, message: str, view: View, seen: StormPass | None = None)
 
 
 def _deletion(world: World, storm: Json, memory: Memory) -> Plan:
-    rolesets = [] if is_orphaning(storm) else in_order(world.children.get(ROLESET.key, ()))
+    rolesets = [] if departure.is_orphaning(storm) else in_order(world.children.get(ROLESET.key, ()))
     steps: list[Step] = []
     if rolesets:
         staying = [found for found in rolesets if not is_deleting(found)]
@@ -106,12 +105,12 @@ def _deletion(world: World, storm: Json, memory: Memory) -> Plan:
         reason = f"delete {counted(len(targets), 'RoleSet')}, {len(rolesets) - len(staying)} already leaving"
     elif has_finalizer(storm, labels.STORM_SERVICE_FINALIZER):
         steps = [ReleaseFinalizer(finalizer=labels.STORM_SERVICE_FINALIZER)]
-        kept = "the RoleSets stay" if is_orphaning(storm) else "no RoleSet is left"
+        kept = "the RoleSets stay" if departure.is_orphaning(storm) else "no RoleSet is left"
         reason = f"{kept}: release the finalizer"
     else:
         reason = "other finalizers hold the object"
     roles = ((spec_of(storm).get("template") or {}).get("spec") or {}).get("roles") or ()
-    blocked = departure.held_by(rolesets)
+    blocked = departure.held_by(rolesets, labels.ROLESET_FINALIZER)
     view = View(phase="Deleting", blocked=blocked, model=model_of(roles), details=f"**Deleting**: {reason}")
     status = departure.status(storm, blocked, world.now)
     return conclude(world, storm, memory, steps, reason, view, status=status)

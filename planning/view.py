@@ -31,13 +31,13 @@ def counted(number: int, noun: str) -> str:
 
 def page(
     *, phase: str, revision: str, rows: Sequence[RoleRow], wake_at: datetime | None, now: datetime,
-    facts: Iterable[str] = (),
+    facts: Iterable[str] = (), timer: str = "",
 ) -> str:  # fmt: skip
-    """At most 6,000 bytes: phase, table of roles, the next timer. The loop adds what blocks."""
+    """At most 6,000 bytes: phase, table of roles, the next timer and what it is for. The loop adds what blocks."""
     head = f"**{phase}**" + (f" at `{revision}`" if revision else "") + f", as of {format_time(now)}"
     parts = [head, *facts, *_table(rows)]
     if wake_at is not None:
-        parts.append(f"Next timer: {format_time(wake_at)}")
+        parts.append(f"Next timer: {format_time(wake_at)}{f' ({timer})' if timer else ''}")
     return "\n\n".join(parts).encode()[:MAX_DETAILS_BYTES].decode(errors="ignore")
 
 

@@ -52,9 +52,19 @@ def warnings(obj: Json) -> Iterator[str]:
     for key in DURATION_ANNOTATIONS:
         if (value := found.get(key)) is not None and not _DURATION.match(text(value)):
             yield f"annotation {key} is ignored: {text(value)!r} is not a duration such as 90s"
+    yield from _unwise_target(spec)
     for place, source in mappings(spec.get("metricsSources")):
+        path = f"spec.metricsSources[{place}]"
         if source.get("metricSourceType") == "domain":
-            yield f'spec.metricsSources[{place}].metricSourceType: "domain" is deprecated: use "external"'
+            yield f'{path}.metricSourceType: "domain" is deprecated: use "external"'
+        if source.get("metricSourceType") == "pod" and source.get("port") and not _is_port(text(source["port"])):
+            yield f"{path}.port: {text(source['port'])!r} is no port, the metric cannot be read"
+
+
+def _unwise_target(spec: Json) -> Iterator[str]:
+    api_version = text(mapping(spec, "scaleTargetRef").get("apiVersion"))
+    if api_version.count("/") > 1 or api_version.endswith("/"):
+        yield f"spec.scaleTargetRef.apiVersion: {api_version!r} is no group and version, nothing is found"
 
 
 def parse_number(value: str) -> float | None:
@@ -69,6 +79,10 @@ def parse_number(value: str) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
+
+
+def _is_port(value: str) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) <= 5 and 0 < int(value) < 65536
 
 
 def _target(spec: Json) -> Iterator[Fault]:

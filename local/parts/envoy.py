@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from csrc import module
+from gateway import drain
 from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import GatewaySettings
 from local.build import bin_directory
@@ -15,7 +17,12 @@ from local.supervisor.part import HttpCheck, Part, fingerprint_of
 
 NAME = "envoy"
 WORKERS = max(1, min(4, (os.cpu_count() or 1) // 2))
-STOP_SECONDS = 10.0
+OPEN_FILES = 65_536
+"""Two for each connection that the listener admits, and room for Envoy's own."""
+
+DRAIN_SECONDS = 10
+STOP_SECONDS = 12.0
+"""Longer than the drain, which starts a process."""
 
 
 def write_envoy_config(settings: LocalSettings) -> None:
@@ -42,7 +49,7 @@ def envoy_values(settings: LocalSettings) -> EnvoyValues:
 
 
 def envoy(settings: LocalSettings) -> Part:
-    """Healthy when its listener is up. It serves what it can while the gateway is away."""
+    """Healthy when its listener is up. It serves what it can while the gateway is away, and ends after its requests."""
     command = (
         str(bin_directory() / "envoy"),
         "-c",
@@ -54,14 +61,17 @@ def envoy(settings: LocalSettings) -> Part:
         "warning",
     )
     environment = {"HOME": str(settings.home), **environment_for(envoy_values(settings))}
+    admin = f"http://127.0.0.1:{settings.envoy_admin_port}"
     files = [settings.envoy_config, bin_directory() / "envoy", module.FILE]
     return Part(
         name=NAME,
         command=command,
         environment=environment,
-        check=HttpCheck(f"http://127.0.0.1:{settings.envoy_admin_port}/ready"),
+        check=HttpCheck(f"{admin}/ready"),
         address=settings.endpoint,
         after=("gateway",),
+        drain=(sys.executable, "-I", drain.__file__, admin, str(DRAIN_SECONDS)),
+        open_files=OPEN_FILES,
         stop_seconds=STOP_SECONDS,
         fingerprint=fingerprint_of(command, environment, files),
     )

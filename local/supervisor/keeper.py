@@ -98,8 +98,23 @@ class Keeper:
             await self._cancel()
             state, self.state = self.state, Stopped()
             if isinstance(state, Running):
+                await self._drain()
                 await state.process.end(self.part.stop_seconds)
             record_path(self._home, self.part.name).unlink(missing_ok=True)
+
+    async def _drain(self) -> None:
+        if not self.part.drain:
+            return
+        with opened_log(self._home, self.part.name) as output:
+            draining = await asyncio.create_subprocess_exec(
+                *self.part.drain, env=self.part.environment, cwd=self._home, stdout=output, stderr=output
+            )
+        try:
+            await asyncio.wait_for(draining.wait(), self.part.stop_seconds)
+        except TimeoutError:
+            log.warning("part not drained name=%s seconds=%.0f", self.part.name, self.part.stop_seconds)
+            draining.kill()
+            await draining.wait()
 
     def describe(self, part: Part) -> None:
         """From the next restart on, run as described."""
@@ -158,7 +173,7 @@ class Keeper:
 
     def _spawn(self) -> None:
         with opened_log(self._home, self.part.name) as output:
-            process = Process.start(self.part.command, self.part.environment, self._home, output)
+            process = Process.start(self.part.command, self.part.environment, self._home, output, self.part.open_files)
         self.state = Running(process, time.time())
         Record(self.part, process.identity, self.state.since, self.restarts).write(self._home)
         log.info("part started name=%s pid=%d", self.part.name, process.identity.pid)

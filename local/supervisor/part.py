@@ -32,6 +32,9 @@ class Part:
 
     - `environment` is all it gets: nothing is inherited.
     - `after` names parts that must be healthy before this one is started the first time.
+    - `drain` is a command that lets the part finish its work; it runs before SIGTERM when the part is stopped, and ends
+      with it after `stop_seconds`.
+    - `open_files` is how many files it may have open, as far as this machine allows; 0: as many as the supervisor.
     - `teardown` is a command that removes what the part leaves behind on purpose; it runs when the system goes down.
     - `fingerprint` changes with whatever should cause a restart; see `fingerprint_of`.
     """
@@ -42,7 +45,9 @@ class Part:
     address: str
     environment: dict[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    drain: tuple[str, ...] = ()
     teardown: tuple[str, ...] = ()
+    open_files: int = 0
     stop_seconds: float = 10.0
     ready_seconds: float = 60.0
     fingerprint: str = ""
@@ -54,7 +59,7 @@ class Part:
     def from_json(cls, document: dict[str, Any]) -> Part:
         """Raises PartError if the document is none of ours."""
         try:
-            lists = {name: tuple(document[name]) for name in ("command", "after", "teardown")}
+            lists = {name: tuple(document.get(name, ())) for name in ("command", "after", "drain", "teardown")}
             return cls(**{**document, **lists, "check": HttpCheck(**document["check"])})
         except (KeyError, TypeError) as error:
             raise PartError(f"not the description of a part: {error}") from None

@@ -17,7 +17,7 @@ from tests.local.conftest import toy_part
 
 COMMANDS = {
     "up", "down", "status", "logs", "doctor", "start", "stop", "restart", "kill", "operator", "gateway", "node-agent",
-    "simulate",
+    "simulate", "rollout",
 }  # fmt: skip
 
 

@@ -18,12 +18,21 @@ from typing import Any
 import pytest
 import yaml
 
-from activities.resources import PODS, STORM_SERVICES
+from activities.resources import PODS, PODSETS, STORM_SERVICES
 from cli.cluster import ClusterRefused, parse_target
 from cli.rollout_plan import with_removals
 from local.control_plane_only import ControlPlane
 from local.settings import CHECKOUT
-from tests.workflows.rig import World, eventually, operator_in_process, role_set, storm_service, uids, world_in
+from tests.workflows.rig import (
+    World,
+    eventually,
+    operator_in_process,
+    pod_template,
+    role_set,
+    storm_service,
+    uids,
+    world_in,
+)
 from workflows.operator import Operator
 
 Json = dict[str, Any]
@@ -197,6 +206,33 @@ async def test_a_blocked_pod_is_named_and_a_timeout_fails(world: World, operator
     assert followed.err.startswith("brixflow: timed out after 1 s: stormservice/llama: 0 of 1 RoleSet")
     shown = json.loads((await rollout("status", "ss/llama", "-o", "json")).out)
     assert shown["roles"][0]["blocked"] == sentence
+
+
+async def test_a_stand_alone_podset_is_restarted_and_followed(
+    world: World, operator: Operator, rollout: Terminal
+) -> None:
+    async with world.kubelet():
+        spec = {"podGroupSize": 2, "template": pod_template({"app": "group"}, "engine:v1")}
+        body = {"apiVersion": PODSETS.api_version, "kind": "PodSet", "metadata": {"name": "group"}, "spec": spec}
+        await world.client.create(PODSETS, world.namespace, body)
+        followed = await rollout("status", "podset/group", "-w", "--timeout", "60s")
+        assert followed.out.splitlines()[-1] == "podset/group successfully rolled out"
+        before = uids(await world.all(PODS))
+        assert "replaces 2 pods of group" in (await rollout("restart", "podset/group", "--dry-run")).out
+        assert (await rollout("restart", "podset/group")).code == 0
+
+        async def replaced() -> bool:
+            pods = await world.all(PODS)
+            return len(pods) == 2 and not before & uids(pods)
+
+        await eventually(replaced, what="two new pods")
+        assert (await rollout("undo", "podset/group")).err.startswith("brixflow: podset/group keeps no revisions")
+        await world.delete(PODSETS, "group")
+        await eventually(lambda: is_gone(world), what="the group is gone")
+
+
+async def is_gone(world: World) -> bool:
+    return not [*await world.all(PODSETS), *await world.all(PODS)]
 
 
 async def test_a_terminal_shows_bars(world: World, rollout: Terminal) -> None:

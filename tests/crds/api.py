@@ -23,6 +23,7 @@ PLURALS = {
     "Deployment": "deployments", "Service": "services", "Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets",
     "ServiceAccount": "serviceaccounts", "Role": "roles", "RoleBinding": "rolebindings",
     "PersistentVolumeClaim": "persistentvolumeclaims", "ResourceClaimTemplate": "resourceclaimtemplates",
+    "HTTPRoute": "httproutes", "ReferenceGrant": "referencegrants",
 }  # fmt: skip
 
 

@@ -87,3 +87,20 @@ def deployment(*containers: Json, annotations: Json | None = None) -> Json:
     spec = {"selector": {"matchLabels": {"app": "t"}}, "template": template}
     metadata = {"name": "t", "namespace": NAMESPACE, "annotations": annotations or {}}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def stand_in(name: str, version: str, kind: str, scope: str = "Namespaced") -> Json:
+    """A definition that takes any object, for a kind that is not ours to ship."""
+    plural, _, group = name.partition(".")
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in"}},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "scope": scope,
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }

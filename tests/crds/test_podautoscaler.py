@@ -135,3 +135,11 @@ def test_what_nobody_reads_is_warned_of(api, webhooks):
     warnings = "\n".join(api.ask(scaler(source, annotations=annotations)).warnings)
     for words in ("scale-down-cooldown-window", "max-scale-up-rate", "5 minutes", "deprecated"):
         assert words in warnings
+
+
+def test_what_cannot_work_but_was_always_taken_is_a_warning(api, webhooks):
+    target = {"apiVersion": "a/b/c", "kind": "Deployment", "name": "d"}
+    reply = api.ask(scaler(POD_SOURCE | {"port": "metrics"}, scaleTargetRef=target))
+    assert reply.accepted
+    assert all(word in text for word, text in zip(("apiVersion", ".port"), reply.warnings, strict=True))
+    assert api.ask(scaler(minReplicas=0)).warnings == []

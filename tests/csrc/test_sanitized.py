@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from csrc.build_binding import ROOT, sources
+from csrc.build_binding import ROOT, module_sources, sources
 
 SECONDS = 4
 FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
@@ -13,9 +13,10 @@ MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 THREADS = ["-fsanitize=thread", "-Wl,--wrap=mmap,--wrap=munmap", "-lpthread"]
 
 
-def build(source: str, flags: list[str], folder: Path) -> Path:
+def build(source: str, flags: list[str], folder: Path, more: list[str] | None = None) -> Path:
     program = folder / source.removesuffix(".c")
-    command = ["gcc", *FLAGS, "-Icsrc", f"tests/csrc/{source}", *sources(), "-o", str(program), *flags]
+    given = [f"tests/csrc/{source}", *sources(), *(more or [])]
+    command = ["gcc", *FLAGS, "-Icsrc", *given, "-o", str(program), *flags]
     subprocess.run(command, cwd=ROOT, check=True)
     return program
 
@@ -23,6 +24,13 @@ def build(source: str, flags: list[str], folder: Path) -> Path:
 def test_mutated_requests_touch_no_memory_of_others_and_finish_once(tmp_path: Path, segment_path: Path) -> None:
     fuzzer = build("fuzz.c", MEMORY, tmp_path)
     done = subprocess.run([fuzzer, segment_path, str(SECONDS), "7"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every one finished once" in done.stdout
+
+
+def test_every_order_of_envoys_hooks_finishes_each_request_once(tmp_path: Path, segment_path: Path) -> None:
+    host = build("envoy_host.c", MEMORY, tmp_path, module_sources())
+    done = subprocess.run([host, segment_path, str(SECONDS), "11"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every one finished once" in done.stdout
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from csrc.binding import Pod, SegmentReader, SegmentWriter, Settings, Verdict
+from csrc.binding import Decision, Pod, SegmentReader, SegmentWriter, Settings, Verdict
 from tests.csrc.choosing import NOW, Candidate, chosen, normalised, often, published
 
 GAUGE_OF = {
@@ -333,3 +333,31 @@ def test_a_session_in_a_list_outweighs_or_yields(writer: SegmentWriter, reader: 
     assert "10.0.0.2:8000" not in addressed(reader, "session-affinity:1,least-request:3", session_id=sticky)
     for decision in busy:
         reader.finish(decision)
+
+
+# --- a request that is decided again ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["random", "power-of-two", "session-affinity", "least-request", "least-kv-cache",
+                                      "least-request,least-latency"])  # fmt: skip
+def test_pods_that_failed_are_left_out_while_there_is_another(
+    writer: SegmentWriter, reader: SegmentReader, strategy: str
+) -> None:
+    def decide(*avoid: int, seed: int = 1) -> Decision:
+        decision = reader.decide("m", strategy, random=seed, now=NOW + 1, avoid=avoid)
+        reader.finish(decision)
+        return decision
+
+    with published(writer, reader, with_gauge("kv_cache", 0.1, 0.2, 0.3)):
+        places = {each.pod: each.place for each in (decide(seed=seed * 7919) for seed in range(60))}
+        if len(places) == 1:
+            ((first, place),) = places.items()
+            assert decide(place).pod != first
+            return
+        assert len(places) == 3
+        for name, place in places.items():
+            others = {decide(place, seed=seed * 7919).pod for seed in range(60)}
+            assert others == set(places) - {name}
+            rest = [each for each in places.values() if each != place]
+            assert decide(*rest).pod == name
+        assert decide(*places.values()).candidates == 3

@@ -164,3 +164,48 @@ def test_too_much_leaves_the_last_topology_in_force(segment_path: Path) -> None:
             decision = reader.decide("m", "random")
             assert decision.pod == "pod-1"
             reader.finish(decision)
+
+
+def as_minor(path: Path, minor: int) -> None:
+    """Let the file at the path say that it is of this minor version (header: magic, major, minor)."""
+    with path.open("r+b") as file:
+        file.seek(12)
+        file.write(minor.to_bytes(4, "little"))
+
+
+def test_a_reader_serves_from_a_segment_of_the_first_minor_version(segment_path: Path) -> None:
+    """It has no gauges: what needs them picks evenly, until the collector is newer, too."""
+    with SegmentWriter.open(segment_path, SMALL) as writer:
+        writer.publish({"m": [pod(1), pod(2)]})
+        writer.set_gauges("uid-1", 1000.0, {"kv_cache": 0.1})
+        writer.set_gauges("uid-2", 1000.0, {"kv_cache": 0.9})
+    as_minor(segment_path, 0)
+    with SegmentReader.open(segment_path, flows=4) as reader:
+        for strategy in ("least-kv-cache", "least-request,least-latency", "least-request"):
+            assert picked(reader, strategy) == {"pod-1", "pod-2"}
+        with SegmentWriter.open(segment_path, SMALL) as writer:
+            assert writer.origin is Origin.REPLACED
+            writer.publish({"m": [pod(1), pod(2)]})
+            writer.set_gauges("uid-1", 1000.0, {"kv_cache": 0.1})
+            writer.set_gauges("uid-2", 1000.0, {"kv_cache": 0.9})
+            assert picked(reader, "least-kv-cache") == {"pod-1"}
+            assert writer.totals().without_data == {}
+
+
+def test_a_segment_of_a_later_minor_version_is_adopted_and_read(segment_path: Path) -> None:
+    with SegmentWriter.open(segment_path, SMALL) as writer:
+        writer.publish({"m": [pod(1)]})
+    as_minor(segment_path, 9)
+    with SegmentReader.open(segment_path, flows=4) as reader, SegmentWriter.open(segment_path, SMALL) as writer:
+        assert writer.origin is Origin.ADOPTED
+        writer.publish({"m": [pod(1)]})
+        assert picked(reader, "least-kv-cache") == {"pod-1"}
+
+
+def picked(reader: SegmentReader, strategy: str) -> set[str]:
+    found = set()
+    for seed in range(40):
+        decision = reader.decide("m", strategy, random=seed * 7919, now=1001)
+        reader.finish(decision)
+        found.add(decision.pod)
+    return found

@@ -7,7 +7,8 @@
 | x-engine-chunks, x-engine-gap | events of a streamed answer, seconds between them |
 | x-engine-die, x-engine-cut | after this event end the process, or just the connection |
 
-`GET /seen` lists the requests so far. Only the standard library, so that it starts at once.
+`GET /seen` lists the requests so far but those for metrics. `GET /metrics` answers what `PUT /metrics` gave, 404
+before. Only the standard library, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -31,13 +32,19 @@ Headers = Mapping[str, str]
 class Engine:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
+        self.page: bytes | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await read_head(reader):
                 method, path, headers = head
                 body = await read_body(reader, headers)
-                if path == "/seen":
+                if path == "/metrics":
+                    self.page = body if method == "PUT" else self.page
+                    write_answer(
+                        writer, 200 if self.page or method == "PUT" else 404, "text/plain", self.page or b"none"
+                    )
+                elif path == "/seen":
                     write_answer(writer, 200, "application/json", json.dumps(self.seen).encode())
                 else:
                     self.seen.append({"method": method, "path": path, "headers": dict(headers), "bytes": len(body)})

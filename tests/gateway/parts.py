@@ -118,6 +118,11 @@ class Engine:
             listed: list[dict[str, Any]] = await got.json()
             return listed
 
+    async def say(self, page: str) -> None:
+        """What the engine's metrics page says from here on."""
+        async with aiohttp.ClientSession() as session, session.put(f"http://{self.address}/metrics", data=page) as got:
+            assert got.status == 200
+
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()

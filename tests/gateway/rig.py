@@ -30,6 +30,8 @@ from gateway.settings import GatewaySettings, Host
 from tests.gateway.parts import ENGINE_PORT, Gate, Part, eventually, free_port
 
 ENVOY = Path(sys.executable).parent / "envoy"
+OURS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+"""Processes run the code of this checkout, wherever they run."""
 only_grpc = pytest.mark.parametrize("host", [Host.GRPC], indirect=True, scope="session")
 """For what only ext_proc's own processes and messages can show."""
 
@@ -94,7 +96,7 @@ class Rig:
             "POD_NAME": "gateway-under-test",
             **variables,
         }
-        rig = cls(control_plane, home, gate, GatewaySettings.from_environment(given), os.environ | given)
+        rig = cls(control_plane, home, gate, GatewaySettings.from_environment(given), {**os.environ, **OURS, **given})
         rig.namespace = f"gw-{home.name.rpartition('-')[2].lower().replace('_', 'x')}"
         try:
             await rig.up()

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.parts import Engine, eventually
-from tests.gateway.rig import Rig, chat, only_grpc
+from tests.gateway.rig import Rig, chat, only_grpc, only_module
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 StartEngine = Callable[[], Awaitable[Engine]]
@@ -188,6 +188,59 @@ async def test_both_ext_proc_processes_get_an_even_share(
             assert answer.status == 200
     grown = [count - before[path] for path, count in (await shares()).items()]
     assert max(grown) <= 1.3 * sum(grown) / len(grown)
+
+
+@only_module
+async def test_a_request_whose_pod_cannot_be_connected_goes_to_another_pod(
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], start_engine: StartEngine, model: str
+) -> None:
+    dead, alive = await start_engine(), engines[0]
+    gone, pod = rig.pod(model, dead.host), rig.pod(model, alive.host)
+    await rig.routable(model, 2)
+    dead.stop()  # nobody has told the API server yet
+    begun, began = await rig.metric("gateway_request_total"), time.monotonic()
+    for index in range(40):
+        headers = {"x-request-number": str(index)}
+        async with client.post(CHAT, json=chat(model, "x" * 20_000), headers=headers) as answer:
+            assert (answer.status, answer.headers["target-pod"]) == (200, pod), gone
+            assert len(answer.headers.getall("request-id")) == 1
+    assert time.monotonic() - began < 5
+    assert [each["bytes"] > 20_000 for each in (await alive.seen())[-40:]] == [True] * 40
+    await eventually(rig.is_quiet)
+    assert await rig.metric("gateway_request_total") - begun == 40
+    assert await rig.metric("gateway_request_model_success_total", model=model) == 40
+    assert await rig.metric("gateway_request_model_fail_total", model=model) == 0
+
+
+@only_module
+async def test_with_no_pod_to_be_reached_the_answer_is_503_in_time(
+    rig: Rig, client: aiohttp.ClientSession, start_engine: StartEngine, model: str
+) -> None:
+    dead = [await start_engine() for _ in range(2)]
+    for engine in dead:
+        rig.pod(model, engine.host)
+    await rig.routable(model, 2)
+    for engine in dead:
+        engine.stop()
+    for _ in range(5):
+        async with asyncio.timeout(2), client.post(CHAT, json=chat(model)) as answer:
+            assert answer.status == 503
+            assert (await answer.json())["error"]["type"] == "overloaded_error"
+    await eventually(rig.is_quiet)
+    assert await rig.metric("gateway_request_model_fail_total", model=model, status_code="503") == 5
+
+
+async def test_an_engine_that_answers_with_an_error_is_not_asked_again(
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    for engine in engines[:2]:
+        rig.pod(model, engine.host)
+    await rig.routable(model, 2)
+    before = [len(await engine.seen()) for engine in engines[:2]]
+    async with client.post(CHAT, json=chat(model), headers={"x-engine-status": "503"}) as answer:
+        assert answer.status == 503
+    after = [len(await engine.seen()) for engine in engines[:2]]
+    assert sum(after) - sum(before) == 1
 
 
 def assert_no_counter_fell(before: dict[str, float], after: dict[str, float]) -> None:

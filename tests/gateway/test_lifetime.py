@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.drain import drain
 from gateway.settings import Host
 from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import ControlPlane, Rig, chat, only_grpc, only_module
@@ -102,6 +103,25 @@ async def test_children_end_with_a_parent_that_was_killed_and_the_next_one_adopt
     await eventually(mortal.is_quiet)
     assert await mortal.metric("gateway_request_model_success_total", model=model) == 2
     assert "origin=ADOPTED" in mortal.gateway.log.read_text()
+
+
+async def test_a_drained_envoy_ends_what_runs_and_takes_nothing_new(mortal: Rig, model: str) -> None:
+    admin = f"http://127.0.0.1:{mortal.admin_port}"
+    slow = {"x-engine-chunks": "6", "x-engine-gap": "0.2"}
+    async with aiohttp.ClientSession(mortal.url) as client:
+        async with client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer:
+            await answer.content.readline()
+            assert not await asyncio.to_thread(drain, admin, 0.2)
+            draining = asyncio.create_task(asyncio.to_thread(drain, admin, 10))
+            with pytest.raises(aiohttp.ClientConnectorError):
+                async with aiohttp.ClientSession() as other, other.get(f"{mortal.url}/healthz"):
+                    pass
+            assert not draining.done()
+            assert (await answer.read()).endswith(b"data: [DONE]\n\n")
+        assert await draining
+    mortal.restart_envoy()
+    await eventually(mortal.envoy_answers)
+    assert await mortal.metric("gateway_request_model_success_total", model=model) == 1
 
 
 @only_module

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.topology import Endpoint, endpoint_of, models_of
+from gateway.topology import Endpoint, endpoint_of, models_of, targets_of
 
 NAME, PORT = "model.aibrix.ai/name", "model.aibrix.ai/port"
 GROUP_INDEX = "stormservice.orchestration.aibrix.ai/pod-group-index"
@@ -119,3 +119,30 @@ def test_models_are_listed_in_an_order_that_does_not_depend_on_arrival() -> None
 def test_the_role_comes_from_the_label_before_the_environment() -> None:  # gateway-ops 31
     subject = pod({NAME: "m", "role-name": "prefill"}, env={"ROLE_NAME": "decode", "ROLESET_NAME": "rs-1"})
     assert (taken(subject).role, taken(subject).roleset) == ("prefill", "rs-1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "env", "expected"),
+    [
+        ({PORT: "9000"}, {}, [(1, 9000, "/metrics")]),
+        ({}, {}, [(1, 8000, "/metrics")]),
+        ({PORT: "9000", "model.aibrix.ai/metric-port": "9400"}, {}, [(1, 9400, "/metrics")]),  # 38
+        ({PORT: "9000", "model.aibrix.ai/metric-port": "none"}, {}, [(1, 8000, "/metrics")]),
+        ({PORT: "9000"}, {"data-parallel-size": "2"}, [(1, 9000, "/metrics"), (1, 9001, "/metrics")]),
+        ({PORT: "9000", "model.aibrix.ai/metric-port": "9400"}, {"data-parallel-size": "2"}, [(2, 9400, "/metrics")]),
+        ({PORT: "9000", "model.aibrix.ai/engine": "trtllm"}, {}, [(1, 9000, "/prometheus/metrics")]),  # 37
+    ],
+)
+def test_where_a_pod_is_asked_for_its_metrics(
+    labels: dict[str, str], env: dict[str, str], expected: list[tuple[int, int, str]]
+) -> None:
+    endpoint = taken(pod({NAME: "m", **labels}, env=env))
+    targets = list(targets_of([endpoint]))
+    assert [(len(each.keys), each.port, each.path) for each in targets] == expected
+    assert {each.host for each in targets} == {"10.0.0.1"}
+    kernel = {each.key for each in models_of([endpoint])["m"]}
+    assert {key for each in targets for key in each.keys} == kernel
+
+
+def test_a_pod_that_may_not_be_chosen_is_not_asked() -> None:
+    assert list(targets_of([taken(pod({NAME: "m"}, conditions=[]))])) == []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,29 @@ def test_a_stubborn_part_is_killed_after_its_deadline(supervisor: SupervisorClie
     pid = described(supervisor, "part")["pid"]
     supervisor.by_hand("stop", "part")
     assert identify(pid) is None
+
+
+def test_a_part_is_drained_while_it_still_runs(supervisor: SupervisorClient, home: Path) -> None:
+    part = toy_part("part", stop_seconds=3.0)
+    mark = home / "drained"
+    ask = f"import urllib.request as r; open({str(mark)!r}, 'w').write(str(r.urlopen({part.address!r}).status))"
+    supervisor.ensure([replace(part, drain=(sys.executable, "-c", ask))], quietly)
+    supervisor.by_hand("stop", "part")
+    assert mark.read_text() == "200"
+
+
+def test_a_part_may_open_as_many_files_as_it_is_said_to_need(supervisor: SupervisorClient) -> None:
+    supervisor.ensure([toy_part("part", open_files=300)], quietly)
+    pid = described(supervisor, "part")["pid"]
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == 300
+
+
+def test_a_drain_that_takes_too_long_is_given_up(supervisor: SupervisorClient) -> None:
+    supervisor.ensure([toy_part("part", stop_seconds=0.3, drain=("/bin/sleep", "60"))], quietly)
+    pid, began = described(supervisor, "part")["pid"], time.monotonic()
+    supervisor.by_hand("stop", "part")
+    assert identify(pid) is None
+    assert time.monotonic() - began < 5
 
 
 def test_children_of_a_dead_part_do_not_outlive_it(supervisor: SupervisorClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from crds import labels
 from crds.intorstr import Budget
 from planning.fleet import Fleet, Replica
+from planning.forecast import forecast
 from planning.objects import labels_of, name_of
 from planning.rolling import roll
 from tests.planning.world import Cluster, Json, role, role_of, storm
@@ -42,6 +44,7 @@ HARMLESS: dict[str, Edit] = {
     "a label of RoleSets": lambda t: t["metadata"]["labels"].update(team="blue"),
     "a role's tolerance": lambda t: first_role(t).update(disruptionTolerance={"maxUnavailable": 1}),
     "minimum ready time": lambda t: first_role(t).update(minReadySeconds=0),
+    "a policy that rolls nothing": lambda t: t["spec"].update(topologyPolicy={"scope": "RoleSet", "key": "zone"}),
 }
 
 
@@ -67,6 +70,9 @@ HARMFUL: dict[str, Edit] = {
     "a label of pods": lambda t: first_role(t)["template"]["metadata"]["labels"].update(team="blue"),
     "slots": lambda t: first_role(t).update(stateful=True),
     "a new role": lambda t: t["spec"]["roles"].append(role("router")),
+    "a policy that rolls": lambda t: t["spec"].update(
+        topologyPolicy={"scope": "RoleSet", "key": "zone", "rollOnChange": True}
+    ),
     "a role less": lambda t: t["spec"]["roles"].pop(),
 }
 
@@ -107,3 +113,13 @@ def test_of_a_mixed_fleet_those_with_the_right_pods_are_rewritten_first_and_none
     assert [member.name for member in moves.rewrites] == ["same"]
     assert not moves.deletes
     assert not moves.creates
+
+
+@pytest.mark.parametrize("edit", HARMLESS.values(), ids=HARMLESS.keys())
+def test_what_restarts_no_pod_is_foretold_as_such(edit):
+    cluster = running()
+    wanted = deepcopy(cluster.storm)
+    edit(wanted["spec"]["template"])
+    found = forecast(cluster.storm, cluster.all("roleset"), cluster.all("controllerrevision"), wanted)
+    assert [row.replaced + row.in_place + row.created + row.deleted for row in found.rows] == [0, 0]
+    assert "3 RoleSets rewritten where they are: their pods stay" in found.notes

@@ -9,7 +9,7 @@ import pytest
 
 from planning.differences import differences
 from planning.edits import Order, Patch, Refused, Unchanged, applied, change_for, previous_revision
-from planning.forecast import Forecast, forecast, forecast_roleset
+from planning.forecast import Forecast, forecast, forecast_podset, forecast_roleset
 from planning.role_changes import in_place_obstacle
 from tests.planning.world import Cluster, pod_template, role, roleset, storm
 
@@ -160,6 +160,19 @@ def test_what_keeps_pods_from_being_patched(change: Json, obstacle: str) -> None
     wanted = deepcopy(live) | change
     wanted["template"]["spec"]["containers"][0]["image"] = "engine:v2"
     assert in_place_obstacle((roleset(live), live), (roleset(wanted), wanted)) == obstacle
+
+
+def test_a_podset_replaces_its_pods_for_a_restart_only() -> None:
+    live = {"kind": "PodSet", "metadata": {"name": "p"}, "spec": {"podGroupSize": 3, "template": pod_template()}}
+    live["status"] = {"totalPods": 3}
+    wanted = deepcopy(live)
+    wanted["spec"]["template"]["spec"]["containers"][0]["image"] = "engine:v2"
+    found = forecast_podset(live, wanted)
+    assert counts(found) == {"group": (3, 0, 0, 0, 0)}
+    assert found.notes == ["pods that exist keep their template until a restart"]
+    change = change_for(Order("restart", at="now"), live)
+    assert isinstance(change, Patch)
+    assert counts(forecast_podset(live, applied(live, change.body))) == {"group": (3, 3, 0, 0, 0)}
 
 
 def test_a_changed_group_size_and_a_policy_that_rolls_are_told() -> None:

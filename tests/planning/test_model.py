@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crds import labels
-from crds.roleset import RoleSpec
 from tests.planning.model import START, ModelCluster, is_leaving, replicas_of, revision_of, stamp
 
 Json = dict[str, Any]
@@ -27,7 +26,6 @@ beginnings = st.fixed_dictionaries(
         "grown": st.booleans(),
     }
 )
-KNOWS_MIN_READY = "minReadySeconds" in RoleSpec.model_fields
 
 
 def template_of(image: str) -> Json:
@@ -45,7 +43,7 @@ class Life:
         made = [
             {"name": f"role{place}", "replicas": count, "stateful": stateful, "template": template_of("v0")}
             | {"updateStrategy": {"type": "Recreate", **room}}
-            | ({"minReadySeconds": 10} if patient and KNOWS_MIN_READY else {})
+            | ({"minReadySeconds": 10} if patient else {})
             for place, (count, stateful, room, patient) in enumerate(roles)
         ]
         spec = {

@@ -296,6 +296,22 @@ def test_a_pod_that_gets_ready_after_all_takes_the_rollout_up_again():
     assert "failedRevision" not in status(cluster)
 
 
+def test_a_return_that_only_waits_for_something_to_go_does_not_fail():
+    cluster = stuck()
+    bad = next(s for s in cluster.all("roleset") if labels_of(s)[labels.STORM_SERVICE_REVISION] == cluster.rollout)
+    bad["metadata"]["finalizers"].append("somebody/else")
+    set_image(cluster, "engine:v1")
+    settle(cluster)
+    assert len(cluster.all("roleset")) == 4
+    cluster.now += 2 * DEADLINE
+    settle(cluster)
+    assert "failedRevision" not in status(cluster)
+    bad["metadata"]["finalizers"].remove("somebody/else")
+    settle(cluster)
+    assert [result.result for result in cluster.rollouts] == ["undone", "completed"]
+    assert condition(cluster.storm, "Ready")["status"] == "True"
+
+
 def test_without_its_deadline_nothing_has_failed():
     cluster = failed()
     del cluster.edit()["progressDeadlineSeconds"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crds.intorstr import Budget
 from planning.fleet import Fleet, Replica
@@ -101,3 +103,88 @@ def test_the_lowest_free_indexes_are_handed_out():
 def test_in_place_fleets_scale_without_surge_or_floor():
     assert scale(fleet("UUU", 1, 2, 0, in_place=True)).deletes
     assert scale(fleet("Ux", 3, 2, 0, in_place=True)).creates == [("new", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "desired", "surge", "unavailable", "gone"),
+    [
+        ("OOuuu", 2, 1, 0, ["u2", "u3"]),
+        ("OOuuuu", 2, 1, 0, ["u2", "u3", "u4"]),
+        ("UUuuuu", 2, 1, 0, ["u2", "u3", "u4", "u5"]),
+        ("OOOu", 3, 1, 0, []),
+        ("OOOuu", 3, 2, 0, []),
+        ("OOOOuu", 2, 1, 0, ["O0", "O1", "u4"]),
+    ],
+)
+def test_what_is_not_ready_and_beyond_the_surge_goes_even_behind_a_ready_one(text, desired, surge, unavailable, gone):
+    assert [member.name for member in scale(fleet(text, desired, surge, unavailable)).deletes] == gone
+
+
+@pytest.mark.parametrize(
+    ("text", "desired", "gone", "created"),
+    [
+        ("OOOu", 3, [], []),
+        ("OOu", 3, [], []),
+        ("Ou", 3, [], [("old", 1)]),
+        ("OOO", 4, [], [("old", 1)]),
+        ("OOux", 4, [], [("old", 1)]),
+        ("OOuu", 1, ["O0", "u2"], []),
+        ("OOu", 0, ["O0", "O1"], []),
+        ("OOou", 2, ["u3"], []),
+        ("OUu", 1, ["O0"], []),
+    ],
+)
+def test_a_failed_revision_is_held_and_what_serves_is_made_up_for(text, desired, gone, created):
+    found = scale(fleet(text, desired, 1, 0, stalled=True))
+    assert sorted(member.name for member in found.deletes) == gone
+    assert list(found.creates) == created
+
+
+@pytest.mark.parametrize(
+    ("text", "desired", "shown", "created"),
+    [
+        ("OU", 4, (1, 1), [("old", 1), ("new", 1)]),
+        ("OOU", 9, (2, 1), [("old", 4), ("new", 2)]),
+        ("OUU", 6, (1, 2), [("old", 1), ("new", 2)]),
+        ("OU", 3, (0, 0), [("new", 2)]),
+    ],
+)
+def test_c_the_shortfall_of_each_revision_is_made_without_a_bound(text, desired, shown, created):
+    found = scale(fleet(text, desired, 0, 1, paused=True, shown_current=shown[0], shown_updated=shown[1]))
+    assert found.creates == created
+    assert found.acted
+
+
+def test_17_those_that_leave_are_told_apart_and_none_is_lost():
+    seen = fleet("OxUx", 4)
+    assert [member.name for member in seen.active] == ["O0", "U2"]
+    assert len(seen.members) == 4
+
+
+fleets = st.builds(
+    lambda text, desired, surge, unavailable, stalled: fleet(
+        text, desired, surge, min(unavailable, desired), stalled=stalled
+    ),
+    st.text("OoUu", max_size=12),
+    st.integers(0, 6),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.booleans(),
+)
+
+
+@given(fleets)
+@settings(max_examples=300, deadline=None)
+def test_no_scaling_takes_what_serves_or_leaves_an_idle_one_beyond_the_surge(seen):
+    found = scale(seen)
+    gone = {member.name for member in found.deletes}
+    kept = [member for member in seen.active if member.name not in gone]
+    serving, floor = (
+        sum(member.ready for member in kept),
+        seen.budget.desired if seen.stalled else seen.budget.min_available,
+    )
+    assert serving >= min(seen.ready, floor)
+    made = sum(count for _, count in found.creates)
+    assert len(kept) + made <= max(len(kept), seen.budget.most)
+    if not all(member.ready for member in kept):
+        assert len(kept) <= seen.budget.most

@@ -184,3 +184,11 @@ def test_reasons_of_decisions_are_words_that_a_label_may_have() -> None:
 )
 def test_durations_are_spoken(seconds: float, said: str) -> None:
     assert spoken(seconds) == said
+
+
+def test_the_page_of_a_rollout_with_a_deadline_says_when_it_is_given_up() -> None:
+    cluster = Cluster(storm(role(), progressDeadlineSeconds=60))
+    cluster.run()
+    details = cluster.plan("stormservice", "storm").view.details
+    assert "Next timer: 2026-01-01T00:01:" in details
+    assert "(given up then without progress)" in details

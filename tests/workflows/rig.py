@@ -152,6 +152,18 @@ class World:
             body={"status": {"phase": "Running", "containerStatuses": [engine]}}, content_type=MERGE_PATCH,
         )  # fmt: skip
 
+    @staticmethod
+    def is_pod_ready(pod: Json) -> bool:
+        conditions = pod.get("status", {}).get("conditions") or []
+        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        return ready and "deletionTimestamp" not in pod["metadata"]
+
+    async def set_unready(self, name: str) -> None:
+        """The pod stops serving by itself."""
+        conditions = [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:01Z"}]
+        path = path_of(PODS, self.namespace, name, "status")
+        await self.client.call("PATCH", path, body={"status": {"conditions": conditions}}, content_type=MERGE_PATCH)
+
     @asynccontextmanager
     async def kubelet(self) -> AsyncIterator[None]:
         """Pods become Ready about as soon as they exist."""
@@ -346,3 +358,8 @@ class TemporalServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def forget(self) -> None:
+        """Delete the database, as when the disk is lost."""
+        for path in self.database.parent.glob(f"{self.database.name}*"):
+            path.unlink()

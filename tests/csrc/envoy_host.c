@@ -1,0 +1,329 @@
+/*
+ * envoy_host.c: plays Envoy to the module, under the sanitizers. It implements the callbacks, calls the hooks in
+ * every order up to a length and in random orders after that, and counts what the segment says at the end.
+ *
+ *   envoy_host PATH SECONDS SEED
+ *
+ * Bodies are handed out in memory of exactly their size, and are gone when the hook returns. A recreated stream
+ * destroys the old one at once, or after the new one has begun, as Envoys differ in that.
+ */
+#include "envoy_side.h"
+
+#include <time.h>
+
+#define LENGTH 4
+
+static uint64_t state;
+static const void *made;
+static int late_destroy;
+static uint64_t streams_begun;
+
+static uint32_t dice(uint32_t bound)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((state >> 33) % bound);
+}
+
+static stream *begin(void)
+{
+    stream *s = calloc(1, sizeof *s);
+    s->inside = envoy_dynamic_module_on_http_filter_new(made, s);
+    must(s->inside != NULL, "every stream gets a filter");
+    return s;
+}
+
+static void destroy(stream *s)
+{
+    s->gone = 1;
+    envoy_dynamic_module_on_http_filter_destroy(s->inside);
+}
+
+static void drop(stream *s)
+{
+    while (s->lines)
+        forget_header(s, 0);
+    for (int i = 0; i < 3; i++)
+        free(s->body[i]);
+    free(s);
+}
+
+static void fill(stream *s, int body, const char *text);
+
+/* The same request once more must reach a pod again. */
+static void ask_again(stream *s)
+{
+    put_header(s, ":method", "POST");
+    put_header(s, ":path", "/v1/chat/completions");
+    (void)envoy_dynamic_module_on_http_filter_request_headers(s, s->inside, false);
+    fill(s, ENVOY_RECEIVED_REQUEST, "{\"model\":\"m\",\"messages\":[{}]}");
+    must(envoy_dynamic_module_on_http_filter_request_body(s, s->inside, true) == ENVOY_CONTINUE, "it is decided again");
+}
+
+static int is_open(const stream *s)
+{
+    return !brix_flow_is_complete((const brix_flow *)((uintptr_t)s->inside & ~(uintptr_t)BRIX_MODULE_TRY_BITS));
+}
+
+bool envoy_dynamic_module_callback_http_filter_recreate_stream(void *host, envoy_header *headers, size_t count)
+{
+    stream *s = host;
+    must(!s->gone && headers == NULL && count == 0, "a living stream is recreated as it is");
+    if (dice(8) == 0)
+        return false;
+    envoy_dynamic_module_on_http_filter_stream_complete(s, s->inside);
+    if (!late_destroy)
+        destroy(s);
+    s->again = begin();
+    ask_again(s->again);
+    if (late_destroy)
+        destroy(s);
+    must(is_open(s->again), "the old stream's end is not the request's");
+    return true;
+}
+
+/* --- events ------------------------------------------------------------------------------------- */
+
+static const char *const BODIES[] = {
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"stream\":true}",
+    "{\"model\":\"m\",\"messages\":[{}]}",
+    "{\"model\":\"absent\",\"messages\":[{}]}",
+    "{\"model\":\"m\",\"messages\":[{}]} trailing",
+    "{\"model\":",
+    "",
+};
+static const char *const ANSWERS[] = {
+    "data: {\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":20,\"total_tokens\":30}}\n\n",
+    "{\"error\":{\"message\":\"x\",\"type\":\"t\",\"param\":null,\"code\":400}}",
+    "plain words \xff\xfe",
+    "",
+};
+
+static void fill(stream *s, int body, const char *text)
+{
+    free(s->body[body]);
+    s->length[body] = strlen(text);
+    s->body[body] = copy_of(text, s->length[body]);
+}
+
+static void forget_kept(void)
+{
+    while (kept_count > 0)
+        free(kept[--kept_count]);
+}
+
+static void request_headers(stream *s, bool end)
+{
+    while (s->lines)
+        forget_header(s, 0);
+    put_header(s, ":method", dice(8) ? "POST" : "GET");
+    put_header(s, ":path", dice(8) ? "/v1/chat/completions" : "/nowhere");
+    if (dice(4) == 0)
+        put_header(s, "target-pod", "169.254.169.254:80");
+    if (dice(4) == 0)
+        put_header(s, "routing-strategy", dice(4) ? "random" : "none-such");
+    if (dice(4) == 0)
+        put_header(s, "x-error-x", "1");
+    envoy_dynamic_module_on_http_filter_request_headers(s, s->inside, end);
+}
+
+/* What came before is buffered now; at the end Envoys may have joined the last chunk to it already. */
+static void request_body(stream *s, bool end)
+{
+    const char *text = BODIES[dice(6)];
+    size_t length = strlen(text), cut = dice((uint32_t)length + 1);
+    char first[256];
+    snprintf(first, sizeof first, "%.*s", (int)cut, text);
+    if (end && s->length[ENVOY_BUFFERED_REQUEST] == 0 && dice(2)) {
+        fill(s, ENVOY_RECEIVED_REQUEST, first);
+        if (envoy_dynamic_module_on_http_filter_request_body(s, s->inside, false) == ENVOY_STOP_AND_BUFFER)
+            fill(s, ENVOY_BUFFERED_REQUEST, dice(2) ? first : text);
+        fill(s, ENVOY_RECEIVED_REQUEST, s->length[ENVOY_BUFFERED_REQUEST] == length ? "" : text + cut);
+    } else {
+        fill(s, ENVOY_RECEIVED_REQUEST, text);
+    }
+    envoy_dynamic_module_on_http_filter_request_body(s, s->inside, end);
+}
+
+static void response_headers(stream *s, bool end)
+{
+    static const char *const statuses[] = {"200", "204", "400", "401", "500", "503", "weird"};
+    while (s->lines)
+        forget_header(s, 0);
+    put_header(s, ":status", statuses[dice(7)]);
+    if (dice(8) == 0)
+        put_header(s, "content-encoding", "gzip");
+    envoy_dynamic_module_on_http_filter_response_headers(s, s->inside, end);
+}
+
+static void response_body(stream *s, bool end)
+{
+    fill(s, ENVOY_RECEIVED_RESPONSE, ANSWERS[dice(4)]);
+    int status = envoy_dynamic_module_on_http_filter_response_body(s, s->inside, end);
+    must(status == ENVOY_CONTINUE, "no byte of an answer is held back");
+    forget_kept();
+}
+
+static void local_reply(stream *s)
+{
+    static const char *const reasons[] = {
+        "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_111}",
+        "upstream_reset_before_response_started{connection_termination}",
+        "upstream_reset_before_response_started{overflow}",
+        "request_payload_too_large",
+        "",
+    };
+    const char *reason = reasons[dice(5)];
+    envoy_dynamic_module_on_http_filter_local_reply(s, s->inside, 503, (envoy_text){reason, strlen(reason)},
+                                                    dice(8) == 0);
+    if (!s->replied)
+        response_headers(s, false);
+}
+
+typedef enum { HEADERS, BODY, BODY_END, TRAILERS, ANSWER, ANSWER_BODY, ANSWER_END, ANSWER_TRAILERS, LOCAL, COMPLETE,
+               EVENTS } event;
+
+static void happen(stream *s, event event)
+{
+    switch (event) {
+    case HEADERS:
+        return request_headers(s, dice(4) == 0);
+    case BODY:
+        return request_body(s, false);
+    case BODY_END:
+        return request_body(s, true);
+    case TRAILERS:
+        (void)envoy_dynamic_module_on_http_filter_request_trailers(s, s->inside);
+        return;
+    case ANSWER:
+        return response_headers(s, dice(4) == 0);
+    case ANSWER_BODY:
+        return response_body(s, false);
+    case ANSWER_END:
+        return response_body(s, true);
+    case ANSWER_TRAILERS:
+        (void)envoy_dynamic_module_on_http_filter_response_trailers(s, s->inside);
+        return;
+    case LOCAL:
+        return local_reply(s);
+    default:
+        envoy_dynamic_module_on_http_filter_stream_complete(s, s->inside);
+    }
+}
+
+/* Events go to whatever stream the request is in by now; each stream is destroyed once. */
+static void play(const event *events, size_t count)
+{
+    stream *first = begin(), *s = first;
+    streams_begun++;
+    late_destroy = (int)dice(2);
+    for (size_t i = 0; i < count; i++) {
+        happen(s, events[i]);
+        while (s->again)
+            s = s->again;
+    }
+    if (dice(4))
+        envoy_dynamic_module_on_http_filter_stream_complete(s, s->inside);
+    destroy(s);
+    while (first) {
+        stream *next = first->again;
+        drop(first);
+        first = next;
+    }
+}
+
+static void play_all(event *events, size_t depth)
+{
+    play(events, depth);
+    if (depth == LENGTH)
+        return;
+    for (int i = 0; i < EVENTS; i++) {
+        events[depth] = (event)i;
+        play_all(events, depth + 1);
+    }
+}
+
+/* Mostly the way that requests go, with a detour. */
+static void play_at_random(void)
+{
+    static const event usual[] = {HEADERS, BODY_END, ANSWER, ANSWER_BODY, ANSWER_END, COMPLETE};
+    event events[16];
+    size_t count = 0, stop = 1 + dice(6);
+    for (size_t i = 0; i < stop; i++) {
+        if (dice(4) == 0)
+            events[count++] = (event)dice(EVENTS);
+        events[count++] = usual[i];
+        if (usual[i] == BODY_END && dice(3) == 0)
+            events[count++] = LOCAL;
+    }
+    play(events, count);
+}
+
+static void publish(brix_writer *writer, uint32_t pods)
+{
+    brix_settings settings = {.default_strategy = BRIX_LITERAL("least-request")};
+    uint32_t index;
+    must(brix_writer_begin(writer) == BRIX_OK && brix_writer_settings(writer, &settings) == BRIX_OK, "a topology begins");
+    for (uint32_t i = 0; i < pods; i++) {
+        char key = (char)('a' + i);
+        brix_pod pod = {.key = {&key, 1}, .name = {&key, 1}, .address = BRIX_LITERAL("10.0.0.1:8000"), .ready = 1};
+        must(brix_writer_pod(writer, &pod, &index) == BRIX_OK, "a pod fits");
+    }
+    must(brix_writer_model(writer, "m", 1) == BRIX_OK, "a model fits");
+    for (uint32_t i = 0; i < pods; i++)
+        brix_writer_member(writer, i);
+    must(brix_writer_publish(writer) == BRIX_OK, "the topology is published");
+}
+
+static void check(brix_writer *writer)
+{
+    brix_totals totals;
+    brix_model_totals model;
+    brix_pod_totals pod;
+    uint64_t endings = 0;
+    brix_writer_totals(writer, &totals);
+    for (uint32_t i = 0; brix_writer_model_totals(writer, i, &model) == BRIX_OK; i++) {
+        for (uint32_t line = 0; line < BRIX_ENDINGS; line++)
+            endings += model.endings[line];
+        must(model.in_flight == 0, "no model has requests in flight");
+    }
+    for (uint32_t i = 0; brix_writer_pod_totals(writer, i, &pod) == BRIX_OK; i++)
+        must(pod.running == 0, "no pod has requests");
+    must(totals.requests == streams_begun && endings == streams_begun, "every request finished once");
+    must(totals.in_flight == 0 && totals.anomalies == 0, "nothing is in flight, nothing was miscounted");
+}
+
+int main(int count, char **arguments)
+{
+    brix_limits limits = {4, 8, 16, 4096, 2};
+    brix_writer *writer;
+    brix_origin origin;
+    char text[512];
+    event events[LENGTH];
+    if (count != 4)
+        return 2;
+    must(strcmp(envoy_dynamic_module_on_program_init(), ENVOY_ABI_VERSION) == 0, "the version is told");
+    must(!envoy_dynamic_module_on_http_filter_config_new(NULL, (envoy_text){"", 0}, (envoy_text){"x y", 3}),
+         "a configuration that is none is refused");
+    snprintf(text, sizeof text, "4 %s", arguments[1]);
+    state = strtoull(arguments[3], NULL, 10);
+    made = envoy_dynamic_module_on_http_filter_config_new(NULL, (envoy_text){"", 0}, (envoy_text){text, strlen(text)});
+    must(made != NULL, "a missing segment is no failure");
+    event early[] = {HEADERS, BODY_END, ANSWER, COMPLETE};
+    play(early, 4);
+    must(brix_writer_open(arguments[1], &limits, &writer, &origin) == BRIX_OK, "the writer opens");
+    publish(writer, 2);
+    nanosleep(&(struct timespec){0, 150000000}, NULL);
+    streams_begun = 0;
+    play_all(events, 0);
+    check(writer);
+    for (time_t end = time(NULL) + atol(arguments[2]); time(NULL) < end;) {
+        for (int i = 0; i < 1000; i++)
+            play_at_random();
+        publish(writer, 1 + dice(4));
+    }
+    check(writer);
+    envoy_dynamic_module_on_http_filter_config_destroy(made);
+    brix_writer_close(writer);
+    printf("%llu requests, every one finished once\n", (unsigned long long)streams_begun);
+    return 0;
+}
