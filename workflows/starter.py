@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecutionDescription
@@ -43,7 +43,7 @@ class Starter:
     """Starts workflows until cancelled.
 
     `opening` makes the first decision about a new object, which goes along with the start. `searchable`: search
-    attributes may be given.
+    attributes may be given; `set_up` registers them anew when a start is refused, and answers whether they may.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Starter:
         polls: Polls,
         metrics: Metrics,
         opening: Callable[[Ref], Answer | None] = lambda _: None,
+        set_up: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
@@ -61,6 +62,7 @@ class Starter:
         self._polls = polls
         self._metrics = metrics
         self._opening = opening
+        self._set_up = set_up
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[str] = set()
         self._began = time.monotonic()
@@ -98,10 +100,16 @@ class Starter:
             except (RPCError, RuntimeError) as error:
                 self._metrics.starts.labels("failed").inc()
                 log.warning("start-failed object=%s error=%s", ref.workflow_id, error)
+                await self._prepare_again(error)
                 await asyncio.sleep(RETRY_SECONDS)
                 self._queue.put_nowait(ref)
             else:
                 self._queued.discard(ref.uid)
+
+    async def _prepare_again(self, error: Exception) -> None:
+        """A refused start may mean that Temporal has lost its database, and with it the search attributes."""
+        if self._set_up is not None and isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
+            self.searchable = await self._set_up()
 
     async def _start(self, ref: Ref) -> None:
         opening = self._opening(ref)
