@@ -70,6 +70,22 @@ static void consider_all(brix_search *search, best *best, const brix_chunk *chun
             consider(search, best, chunk->pod[c], scores[c]);
 }
 
+/* --- an explanation ---- */
+
+_Static_assert(BRIX_EXPLAINED_ITEMS == BRIX_PLAN_ITEMS, "an explanation has room for every plan");
+
+static void tell_scores(const brix_search *search, const brix_chunk *chunk, uint32_t item, const double *scores)
+{
+    for (uint32_t c = 0; search->rows && c < chunk->count && chunk->first + c < search->capacity; c++)
+        search->rows[chunk->first + c].scores[item] = scores[c];
+}
+
+static void tell_final(const brix_search *search, const brix_chunk *chunk, const double *final)
+{
+    for (uint32_t c = 0; search->rows && c < chunk->count && chunk->first + c < search->capacity; c++)
+        search->rows[chunk->first + c].final = final[c];
+}
+
 /* --- any candidate ---- */
 
 typedef struct {
@@ -134,6 +150,7 @@ static void find_best(brix_search *search, const brix_chunk *chunk, void *contex
     brix_strategy strategy = search->plan.item[0].strategy;
     int larger = brix_is_larger_better(strategy);
     brix_scores(search, chunk, strategy, scores);
+    tell_scores(search, chunk, 0, scores);
     for (uint32_t c = 0; c < chunk->count && !larger; c++)
         scores[c] = -scores[c];
     consider_all(search, context, chunk, scores);
@@ -172,6 +189,7 @@ static void find_ranges(brix_search *search, const brix_chunk *chunk, void *cont
     for (uint32_t i = 0; i < search->plan.items; i++) {
         double *scores = room_for(blend, i);
         brix_scores(search, chunk, search->plan.item[i].strategy, scores);
+        tell_scores(search, chunk, i, scores);
         blend->of[i] = range_of(scores, chunk->count, blend->of[i]);
     }
 }
@@ -200,6 +218,7 @@ static void find_blended(brix_search *search, const brix_chunk *chunk, void *con
         add_share(scores, chunk->count, blend->of[i], brix_is_larger_better(item.strategy),
                   item.weight / blend->weights, final);
     }
+    tell_final(search, chunk, final);
     consider_all(search, &blend->best, chunk, final);
 }
 

@@ -68,13 +68,9 @@ async def shows(rig: Rig, name: str, pod: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("strategy", "on_page", "shown"),
     [
-        ("least-kv-cache", "vllm:kv_cache_usage_perc", "kv_cache_usage_perc"),
-        ("least-kv-cache", "sglang:token_usage", "kv_cache_usage_perc"),
         ("least-kv-cache", "trtllm_kv_cache_utilization", "kv_cache_usage_perc"),
-        ("least-gpu-cache", "vllm:gpu_cache_usage_perc", "gpu_cache_usage_perc"),
-        ("least-gpu-cache", "kv_cache_utilization", "gpu_cache_usage_perc"),
+        ("least-gpu-cache", "sglang:token_usage", "gpu_cache_usage_perc"),
         ("least-utilization", "engine_utilization", "engine_utilization"),
-        ("least-busy-time", "engine_utilization", "gpu_busy_time_ratio"),
     ],
 )
 async def test_traffic_leaves_the_pod_whose_gauge_grows(
@@ -85,8 +81,9 @@ async def test_traffic_leaves_the_pod_whose_gauge_grows(
     pods = await two_pods(rig, model, engines)
     blind = await rig.metric(WITHOUT_DATA, strategy=strategy)
     for values in ((0.2, 0.7), (0.8, 0.3)):
-        for engine, pod, value in zip(engines, pods, values, strict=False):
+        for engine, value in zip(engines, values, strict=False):
             await say(engine, f'{on_page}{{model_name="m"}} {value}\n')
+        for pod, value in zip(pods, values, strict=True):
             await shows(rig, shown, pod, value)
         assert set(await picks(client, model, strategy)) == {pods[values.index(min(values))]}
     assert await rig.metric(WITHOUT_DATA, strategy=strategy) == blind
@@ -253,3 +250,21 @@ async def test_a_page_of_all_ranks_tells_each_port_apart(  # 25, 38
     await say(engines[0], page(num_requests_running=0, kv_cache_usage_perc=0.3))
     await shows(rig, "kv_cache_usage_perc", name, 0.3)
     assert set(await picks(client, model, "least-kv-cache", 3)) == {name}
+
+
+async def test_a_user_that_used_more_goes_further_down_the_row(  # R51, R56
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    pods = sorted(await two_pods(rig, model, engines))
+    bucket = await rig.metric("vtc_bucket_size_active", pod=pods[0])
+    assert set(await picks(client, model, "vtc-basic", 3, user=f"small-{model}")) == {pods[0]}
+    headers = {"routing-strategy": "vtc-basic", "user": f"great-{model}"}
+    async with client.post(CHAT, json=chat(model, "word " * 8000), headers=headers) as answer:
+        assert answer.headers["target-pod"] == pods[0]
+
+    async def grown() -> bool:
+        return await rig.metric("vtc_bucket_size_active", pod=pods[0]) > bucket
+
+    await eventually(grown)
+    assert set(await picks(client, model, "vtc-basic", 3, user=f"great-{model}")) == {pods[1]}
+    assert set(await picks(client, model, "vtc-basic", 3, user=f"small-{model}")) == {pods[0]}
