@@ -226,7 +226,7 @@ def figures() -> Iterator[Figure]:
     uvloop.run(wait_ready(f"127.0.0.1:{settings.operator_health_port}"))
     acted = uvloop.run(phase("operator"))
     yield Figure("100 StormServices by a plain client", plain, "s")
-    yield Figure("100 StormServices by the operator", acted, "s", "at most 20")
+    yield Figure("100 StormServices by the operator", acted, "s", "at most 15")
     yield Figure("operator to plain client", acted / plain, "ratio")
 
 

@@ -302,10 +302,10 @@ typedef struct {
     brix_text session_key; /* header x-aibrix-session-key */
     brix_text user;         /* header user; empty: none */
     uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
+    uint32_t avoids;        /* pods by place, left out while there is any other candidate */
+    uint32_t avoid[BRIX_TRIES];
     uint64_t random;
     uint64_t now; /* CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked */
-    uint32_t avoids; /* how many of avoid count: places of pods that are left out while there is any other */
-    uint32_t avoid[BRIX_TRIES];
 } brix_request;
 
 #define BRIX_POD_NAME 256

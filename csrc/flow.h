@@ -20,8 +20,8 @@
 #define BRIX_REQUEST_ID 36
 #define BRIX_MODEL_LIMIT 1024
 #define BRIX_FILTER_LIMIT 2048
-#define BRIX_USER_LIMIT 256
 #define BRIX_TRY_NS 2000000000ull
+#define BRIX_USER_LIMIT 256
 #define BRIX_ERROR_LIMIT 32768 /* bytes of an engine's error that are kept to be normalised */
 
 typedef enum { FLOW_OPEN, FLOW_HEADERS, FLOW_ROUTED, FLOW_ANSWERING } brix_stage;

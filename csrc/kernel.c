@@ -73,13 +73,7 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
         return BRIX_BAD_FILTER;
     for (uint32_t i = 0; i < search->plan.items; i++)
         search->needs |= brix_strategy_needs(search->plan.item[i].strategy);
-    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
     const brix_pod_row *pod = brix_pick(search, &blind);
-    if (!pod && search->leaves_out) {
-        search->leaves_out = search->is_collected = 0;
-        search->candidates = 0;
-        pod = brix_pick(search, &blind);
-    }
     decision->candidates = search->candidates;
     if (!pod)
         return BRIX_NO_CANDIDATE;

@@ -189,12 +189,24 @@ static void measure_share(brix_search *search)
 #define UNKNOWN_PROMPT 10.0 /* tokens, when no pod tells */
 #define UNKNOWN_GENERATION 100.0
 
+/* All the same when nothing is left without them. */
+static void look_for_candidates(brix_search *search, survey *found)
+{
+    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
+    brix_each_chunk(search, look_at, found);
+    if (search->candidates > 0 || !search->leaves_out)
+        return;
+    search->leaves_out = 0;
+    search->is_collected = 0;
+    brix_each_chunk(search, look_at, found);
+}
+
 void brix_survey(brix_search *search)
 {
     survey found = {0};
     if (search->needs & BRIX_NEEDS_SESSION)
         brix_session_begin(&search->session, search->request->session_id, search->request->session_key);
-    brix_each_chunk(search, look_at, &found);
+    look_for_candidates(search, &found);
     if (search->needs & BRIX_NEEDS_USER)
         measure_share(search);
     double asked = (double)search->request->prompt_tokens;

@@ -45,9 +45,14 @@ def _hold(fleet: Fleet, surplus: int) -> FleetMoves:
 
 
 def _grow_both(fleet: Fleet) -> FleetMoves:
+    """In proportion of the counts last shown; these may be of an earlier target, so the surge bounds the sum."""
     current, updated = split(fleet.budget.desired, fleet.shown_current, fleet.shown_updated)
     wanted = ((fleet.current, current - len(fleet.outdated)), (fleet.update, updated - len(fleet.updated)))
-    creates = [(revision, count) for revision, count in wanted if count > 0]
+    room, creates = _most(fleet) - len(fleet.members), []
+    for revision, missing in wanted:
+        if (count := min(missing, room)) > 0:
+            creates.append((revision, count))
+            room -= count
     return FleetMoves(creates=creates, acted=bool(creates))
 
 

@@ -158,9 +158,13 @@ class Operator:
                 return
             self.acting = True
             log.info("acting identity=%s namespace=%s", self._settings.identity, self._settings.temporal.namespace)
-            starter = Starter(
-                client, self.cache, self._planners, self._polls, self.metrics, self._activities.decisions.opening
-            )
+            decisions = self._activities.decisions
+
+            async def set_up() -> bool:
+                self._searchable(await temporal_setup.set_up(client, self._settings.temporal))
+                return decisions.searchable
+
+            starter = Starter(client, self.cache, self._planners, self._polls, self.metrics, decisions.opening, set_up)
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecutionDescription
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 10
 UNTENDED_SECONDS = 60.0
+NEW_UNTENDED_SECONDS = 8.0
+"""A new object that nobody has looked after for so long took the name of one whose workflow was just about to close."""
 SWEEP_SECONDS = 5.0
 JAMMED_ATTEMPTS = 5
 """Attempts of one workflow task after which it is taken to fail for ever; they are about two minutes apart in all."""
@@ -43,7 +45,7 @@ class Starter:
     """Starts workflows until cancelled.
 
     `opening` makes the first decision about a new object, which goes along with the start. `searchable`: search
-    attributes may be given.
+    attributes may be given; `set_up` registers them anew when a start is refused, and answers whether they may.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Starter:
         polls: Polls,
         metrics: Metrics,
         opening: Callable[[Ref], Answer | None] = lambda _: None,
+        set_up: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
@@ -61,8 +64,10 @@ class Starter:
         self._polls = polls
         self._metrics = metrics
         self._opening = opening
+        self._set_up = set_up
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[str] = set()
+        self._new: dict[str, float] = {}
         self._began = time.monotonic()
         self.searchable = False
 
@@ -83,7 +88,9 @@ class Starter:
                 self._cache.stores[kind].added = None
 
     def _arrived(self, obj: Json) -> None:
-        self._enqueue(ref_of(obj))
+        ref = ref_of(obj)
+        self._new[ref.uid] = time.monotonic()
+        self._enqueue(ref)
 
     def _enqueue(self, ref: Ref) -> None:
         if ref.uid not in self._queued:
@@ -98,10 +105,16 @@ class Starter:
             except (RPCError, RuntimeError) as error:
                 self._metrics.starts.labels("failed").inc()
                 log.warning("start-failed object=%s error=%s", ref.workflow_id, error)
+                await self._prepare_again(error)
                 await asyncio.sleep(RETRY_SECONDS)
                 self._queue.put_nowait(ref)
             else:
                 self._queued.discard(ref.uid)
+
+    async def _prepare_again(self, error: Exception) -> None:
+        """A refused start may mean that Temporal has lost its database, and with it the search attributes."""
+        if self._set_up is not None and isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
+            self.searchable = await self._set_up()
 
     async def _start(self, ref: Ref) -> None:
         opening = self._opening(ref)
@@ -127,9 +140,20 @@ class Starter:
             await asyncio.sleep(SWEEP_SECONDS)
             refs = [ref_of(obj) for kind in self._planners for obj in self._cache.stores[kind].objects()]
             self._polls.keep_only({ref.uid for ref in refs})
+            self._start_overlooked(refs)
             for ref in refs:
                 if self._polls.untended_seconds(ref.uid, self._began) > UNTENDED_SECONDS:
                     await self._rescue(ref)
+
+    def _start_overlooked(self, refs: Sequence[Ref]) -> None:
+        """Ask again for objects that are new and were never looked after; forget those that were."""
+        clock, refs_by_uid = time.monotonic(), {ref.uid: ref for ref in refs}
+        for uid, since in list(self._new.items()):
+            if uid not in refs_by_uid or self._polls.was_tended(uid):
+                del self._new[uid]
+            elif clock - since > NEW_UNTENDED_SECONDS:
+                self._new[uid] = clock
+                self._enqueue(refs_by_uid[uid])
 
     async def _rescue(self, ref: Ref) -> None:
         log.info("untended object=%s", ref.workflow_id)
