@@ -76,6 +76,9 @@ static void gauge(brix_writer *writer)
     for (uint32_t i = 0; i < PODS; i++) {
         for (uint32_t line = 0; line < BRIX_GAUGES; line++)
             sample.values[line] = (double)((i * 7919 + line * 104729) % 97) / 97;
+        sample.values[BRIX_GAUGE_LOCAL] = 0;
+        sample.values[BRIX_GAUGE_REMOTE] = i % 8 == 0; /* other nodes have something on one pod in eight */
+        sample.values[BRIX_GAUGE_RUNNING] = i % 8 == 0;
         sample.values[BRIX_GAUGE_TAKEN] = (double)time.tv_sec + (double)time.tv_nsec / 1e9;
         need(brix_writer_gauges(writer, i, &sample));
     }

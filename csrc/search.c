@@ -71,6 +71,11 @@ static void add_loads(const brix_search *search, brix_chunk *chunk)
     }
 }
 
+static double at_least_one(double running)
+{
+    return running > 0 ? running + 1 : 1;
+}
+
 /* How much the load of each pod grew since its engine was asked, as a share of what the engine ran then; and
    what other nodes have on it. */
 static void add_growth(const brix_search *search, brix_chunk *chunk)
@@ -84,38 +89,59 @@ static void add_growth(const brix_search *search, brix_chunk *chunk)
     const _Atomic uint64_t *taken = brix_gauge_row(map, BRIX_GAUGE_TAKEN), *owner = brix_gauge_row(map, BRIX_GAUGE_OWNER);
     const _Atomic uint64_t *local = brix_gauge_row(map, BRIX_GAUGE_LOCAL), *remote = brix_gauge_row(map, BRIX_GAUGE_REMOTE);
     const _Atomic uint64_t *running = brix_gauge_row(map, BRIX_GAUGE_RUNNING);
-    uint64_t oldest = brix_gauge_oldest(search->now);
-    int load_only = (search->needs & BRIX_NEEDS_GAUGES) == 0;
-    for (uint32_t c = 0; c < chunk->count; c++) {
-        uint32_t place = chunk->place[c];
-        if (load_only && !(brix_gauge_at(remote, place) > 0))
+    const uint64_t oldest = brix_gauge_oldest(search->now);
+    const int load_only = (search->needs & BRIX_NEEDS_GAUGES) == 0;
+    const uint32_t count = chunk->count, *restrict places = chunk->place, *restrict generations = chunk->generation;
+    double *restrict load = chunk->load, *restrict growth = chunk->growth;
+    for (uint32_t c = 0; c < count; c++) {
+        uint32_t place = places[c];
+        double others = brix_gauge_at(remote, place);
+        if (load_only && !(others > 0))
             continue;
-        chunk->growth[c] = NAN;
-        if (atomic_load_explicit(taken + place, memory_order_acquire) < oldest ||
-            atomic_load_explicit(owner + place, memory_order_relaxed) != chunk->generation[c])
-            continue;
-        double grown = chunk->load[c] - brix_gauge_at(local, place), others = brix_gauge_at(remote, place);
-        double ran = grown > 0 ? brix_gauge_at(running, place) : 0;
-        chunk->growth[c] = grown > 0 ? grown / ((ran > 0 ? ran : 0) + 1) : 0;
-        chunk->load[c] += others > 0 ? others : 0;
+        int fresh = (atomic_load_explicit(taken + place, memory_order_acquire) >= oldest) &
+                    (atomic_load_explicit(owner + place, memory_order_relaxed) == generations[c]);
+        double grown = load[c] - brix_gauge_at(local, place);
+        growth[c] = !fresh ? NAN : grown > 0 ? grown / at_least_one(brix_gauge_at(running, place)) : 0;
+        load[c] += fresh && others > 0 ? others : 0;
     }
+}
+
+#define AHEAD 8 /* rows that are fetched before they are looked at */
+
+/* Candidates from this member on, as many as the chunk holds. What the loop needs is looked up before it: its
+   stores might be to anything, as far as the compiler knows. */
+static uint32_t gather(const brix_search *search, brix_chunk *chunk, uint32_t index)
+{
+    const brix_map *map = &search->view->map;
+    const uint32_t *members = brix_topology_members(map, search->topology);
+    const brix_pod_row *rows = brix_topology_pod(map, search->topology, 0);
+    const uint32_t listed = map->limits.members, pods = map->limits.pods;
+    const uint32_t first = search->model->first, end = search->model->count;
+    const int takes_all = search->selector.requirements == 0 && !search->leaves_out;
+    uint32_t count = 0;
+    for (; index < end && count < BRIX_CHUNK; index++) {
+        uint32_t at = first + index;
+        if (at >= listed || members[at] >= pods)
+            continue;
+        if (at + AHEAD < listed && members[at + AHEAD] < pods)
+            __builtin_prefetch(rows + members[at + AHEAD]);
+        const brix_pod_row *pod = rows + members[at];
+        uint32_t place = pod->place;
+        if (!pod->ready || place >= pods || (!takes_all && !is_candidate(search, pod)))
+            continue;
+        chunk->pod[count] = pod;
+        chunk->place[count] = place;
+        chunk->generation[count++] = pod->generation;
+    }
+    chunk->count = count;
+    return index;
 }
 
 static void collect(brix_search *search, uint32_t from)
 {
     brix_chunk *chunk = &search->chunk;
-    uint32_t index = from;
     chunk->first = from == 0 ? 0 : chunk->first + chunk->count;
-    chunk->count = 0;
-    for (; index < search->model->count && chunk->count < BRIX_CHUNK; index++) {
-        const brix_pod_row *pod = brix_member_at(search, search->model->first + index);
-        if (!is_candidate(search, pod))
-            continue;
-        chunk->pod[chunk->count] = pod;
-        chunk->place[chunk->count] = pod->place;
-        chunk->generation[chunk->count++] = pod->generation;
-    }
-    chunk->next = index;
+    chunk->next = gather(search, chunk, from);
     if (search->needs & (BRIX_NEEDS_LOAD | BRIX_NEEDS_GAUGES)) {
         if (!search->is_collected && from == 0)
             find_slots(search);
