@@ -22,6 +22,7 @@ from tests.gateway.rig import Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"
+SOON = aiohttp.ClientTimeout(total=20)
 WITHOUT_DATA = "gateway_strategy_without_data_total"
 Say = Callable[[Engine, str], Awaitable[None]]
 
@@ -59,7 +60,7 @@ async def picks(
     found: Counter[str] = Counter()
     given = {"routing-strategy": strategy} | {name.replace("_", "-"): value for name, value in headers.items()}
     for _ in range(count):
-        async with client.post(CHAT, json=chat(model), headers=given) as answer:
+        async with client.post(CHAT, json=chat(model), headers=given, timeout=SOON) as answer:
             assert answer.status == 200
             assert answer.headers["routing-strategy"] == strategy
             found[answer.headers["target-pod"]] += 1
