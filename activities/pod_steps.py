@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -48,7 +49,7 @@ async def patch_pods(context: StepContext, step: PatchPods) -> None:
         if fault := eligibility.fault_of(pod):
             raise StaleStep(f"pod {target.name} cannot be updated in place: {fault}")
         images = eligibility.changed_images(pod)
-        body = {"metadata": {"annotations": _departure(pod, step.template_hash, list(images))}}
+        body = {"metadata": {"annotations": _departure(pod, step.template_hash, images)}}
         containers = [{"name": name, "image": image} for name, image in images.items()]
         version = await set_gate(context, pod, target.resource_version, GATE_UPDATES)
         await patch_pod(context, pod, body | {"spec": {"containers": containers}}, version)
@@ -59,10 +60,10 @@ async def patch_pods(context: StepContext, step: PatchPods) -> None:
     await slow_start(step.targets, act, first=FIRST_PODS, before=before)
 
 
-def _departure(pod: Json, template_hash: str, changed: list[str]) -> Json:
+def _departure(pod: Json, template_hash: str, images: Mapping[str, str]) -> Json:
     return {
         labels.IN_PLACE_TARGET_HASH: template_hash,
-        labels.IN_PLACE_STATE: state_after(pod, changed),
+        labels.IN_PLACE_STATE: state_after(pod, images),
         labels.IN_PLACE_SINCE: format_time(datetime.now(UTC)),
         labels.IN_PLACE_PENDING_REASON: None,
         labels.DRAIN_SINCE: None,

@@ -32,7 +32,8 @@ def owner_key(obj: Json) -> str:
         return owner
     metadata = obj["metadata"]
     carried = metadata.get("labels") or {}
-    made_for = carried.get(labels.STORM_SERVICE_NAME) or carried.get(labels.NAME) or metadata["name"]
+    nearest = carried.get(labels.ROLESET_NAME) or carried.get(labels.STORM_SERVICE_NAME)
+    made_for = nearest or carried.get(labels.NAME) or metadata["name"]
     return f"{metadata.get('namespace', '')}/{made_for}"
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli import rollout
+from cli import rollout, route
 from cli.main import run_process
 from local.errors import LocalError
 from local.settings import LocalSettings
@@ -33,6 +33,7 @@ app = typer.Typer(
     help="Run brixflow on one machine, look at it, and break it on purpose.",
 )
 app.add_typer(rollout.app)
+app.add_typer(route.app, name="route")
 console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 PartName = Annotated[str, typer.Argument(metavar="PART", help="A part's name, as `brixflow status` shows it.")]

@@ -26,8 +26,11 @@ from csrc import _kernel
 from csrc.handles import Texts, check, string
 from csrc.records import (
     GAUGES,
+    Candidate,
     Decision,
     End,
+    Explanation,
+    Fairness,
     KernelError,
     LimitReached,
     Limits,
@@ -43,13 +46,17 @@ from csrc.records import (
     Settings,
     Swept,
     Totals,
+    Users,
     Verdict,
     WriterBusy,
 )
 
 __all__ = [
+    "Candidate",
     "Decision",
     "End",
+    "Explanation",
+    "Fairness",
     "Flow",
     "KernelError",
     "LimitReached",
@@ -68,6 +75,7 @@ __all__ = [
     "Settings",
     "Swept",
     "Totals",
+    "Users",
     "Verdict",
     "WriterBusy",
 ]
@@ -76,6 +84,7 @@ _ffi: Any = _kernel.ffi
 _lib: Any = _kernel.lib
 
 DEFAULT_FLOWS = 16384
+EXPLAINED = 1024
 OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
 
 
@@ -132,6 +141,12 @@ class SegmentWriter:
         texts.fill(raw.default_strategy, settings.default_strategy)
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
+        fair = settings.fair
+        raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
+        raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
+        raw.fair_full_load = fair.full_load
+        raw.fair_input_weight, raw.fair_output_weight = fair.input_weight, fair.output_weight
+        raw.fair_fairness_weight, raw.fair_utilization_weight = fair.fairness_weight, fair.utilization_weight
         check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
 
     def _put_pod(self, pod: Pod) -> int:
@@ -229,6 +244,25 @@ class SegmentWriter:
             found[key] = {name: float(value) for name, value in values if value == value}
         return found
 
+    def users(self, now: float) -> Users:
+        """Find the least and the most active user anew; call it every 100 ms or so."""
+        raw = _ffi.new("brix_users *")
+        check(_lib.brix_writer_users(self._live(), round(now * 1e9), raw), "users")
+        return Users(raw.least, raw.most, raw.bucket)
+
+    def user_tokens(self, user: str, now: float) -> float:
+        """Weighed tokens of a user within the window."""
+        texts, raw, total = Texts(), _ffi.new("brix_text *"), _ffi.new("double *")
+        texts.fill(raw, user)
+        check(_lib.brix_writer_user(self._live(), raw[0], round(now * 1e9), total), "tokens of a user")
+        return float(total[0])
+
+    def charge(self, user: str, read: int, made: int, now: float) -> None:
+        """Charge a user with tokens; raises MessageUnreadable for an empty name."""
+        texts, raw = Texts(), _ffi.new("brix_text *")
+        texts.fill(raw, user)
+        check(_lib.brix_writer_user_add(self._live(), raw[0], read, made, round(now * 1e9)), "a user without a name")
+
     def close(self) -> None:
         """Release the lock; the segment stays and serves."""
         handle, self._handle = self._handle, None
@@ -307,24 +341,49 @@ class SegmentReader:
         *,
         session_id: str = "",
         session_key: str = "",
+        user: str = "",
         prompt_tokens: int = 0,
         now: float = 0,
         avoid: Sequence[int] = (),
     ) -> Decision:
         """Choose a pod and count on it, without HTTP. `now` is CLOCK_MONOTONIC in seconds, 0 asks the clock; pods whose
         `Decision.place` is in `avoid` (at most three) are left out while there is any other."""
-        texts, request, decision = Texts(), _ffi.new("brix_request *"), _ffi.new("brix_decision *")
-        texts.fill(request.model, model)
-        texts.fill(request.strategy, strategy)
-        texts.fill(request.filter, filter_text)
-        texts.fill(request.session_id, session_id)
-        texts.fill(request.session_key, session_key)
-        request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
+        asked = (model, strategy, filter_text, session_id, session_key, user)
+        _texts, request = _request(asked, prompt_tokens, random, now)
         request.avoids, request.avoid = len(avoid), list(avoid)
+        decision = _ffi.new("brix_decision *")
         check(_lib.brix_reader_decide(self._live(), request, decision), f"decide for {model}")
         pod = bytes(_ffi.unpack(decision.pod_name, decision.pod_name_length)).decode(errors="replace")
         address = bytes(_ffi.unpack(decision.address, decision.address_length)).decode(errors="replace")
         return Decision(Verdict(decision.verdict), pod, address, decision.pod_place, decision.candidates, decision)
+
+    def explain(
+        self,
+        model: str,
+        strategy: str = "",
+        filter_text: str = "",
+        *,
+        session_id: str = "",
+        session_key: str = "",
+        user: str = "",
+        prompt_tokens: int = 0,
+        random: int = 0,
+        now: float = 0,
+    ) -> Explanation:
+        """What such a request would be decided as now, and why; nothing is counted. At most `EXPLAINED` candidates."""
+        asked = (model, strategy, filter_text, session_id, session_key, user)
+        _texts, request = _request(asked, prompt_tokens, random, now)
+        items, rows = (
+            _ffi.new("brix_explained_item[]", _lib.BRIX_EXPLAINED_ITEMS),
+            _ffi.new("brix_explained[]", EXPLAINED),
+        )
+        counts, decision = _ffi.new("uint32_t[2]"), _ffi.new("brix_decision *")
+        status = _lib.brix_reader_explain(self._live(), request, items, counts, rows, EXPLAINED, counts + 1, decision)
+        check(status, f"explain for {model}")
+        named = string(_ffi.new("brix_text *", (decision.strategy, decision.strategy_length))[0])
+        told = tuple((string(items[i].strategy), int(items[i].weight)) for i in range(counts[0]))
+        found = tuple(_explained(rows[i], len(told)) for i in range(counts[1]))
+        return Explanation(Verdict(decision.verdict), named, decision.candidates, told, found)
 
     def finish(self, decision: Decision) -> None:
         """Take a decision's count back; a second call changes nothing."""
@@ -352,6 +411,23 @@ class SegmentReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _request(asked: tuple[str, ...], prompt_tokens: int, random: int, now: float) -> tuple[Texts, Any]:
+    """A request in C, and what keeps its texts alive."""
+    texts, request = Texts(), _ffi.new("brix_request *")
+    names = ("model", "strategy", "filter", "session_id", "session_key", "user")
+    for name, value in zip(names, asked, strict=True):
+        texts.fill(getattr(request, name), value)
+    request.prompt_tokens, request.random, request.now = prompt_tokens, random, round(now * 1e9)
+    return texts, request
+
+
+def _explained(row: Any, items: int) -> Candidate:
+    pod = bytes(_ffi.unpack(row.pod_name, row.pod_name_length)).decode(errors="replace")
+    address = bytes(_ffi.unpack(row.address, row.address_length)).decode(errors="replace")
+    scores = tuple(None if row.scores[i] != row.scores[i] else float(row.scores[i]) for i in range(items))
+    return Candidate(pod, address, row.load, scores, row.final, bool(row.picked))
 
 
 class Flow:

@@ -59,6 +59,14 @@ typedef struct {
     brix_text default_strategy; /* used when the request names none; empty: none */
     brix_text api_key;          /* only its SHA-256 is kept; empty: no check */
     uint32_t hide_pod_address;  /* 1: no target-pod-ip to clients */
+    uint32_t fair_window_ms;    /* of vtc-basic, as all that follow */
+    uint32_t fair_least_tokens;
+    uint32_t fair_most_tokens;
+    uint32_t fair_full_load;    /* requests on a pod that mean full */
+    double fair_input_weight;
+    double fair_output_weight;
+    double fair_fairness_weight;
+    double fair_utilization_weight;
 } brix_settings;
 
 typedef struct {
@@ -207,6 +215,18 @@ brix_status brix_writer_scrape(brix_writer *writer, uint32_t index, const brix_s
 brix_status brix_writer_gauges(brix_writer *writer, uint32_t index, const brix_sample *sample);
 /* The gauges of a pod, all NaN when there are none or they are too old at `now`. */
 brix_status brix_writer_sample(brix_writer *writer, uint32_t index, uint64_t now, brix_sample *sample);
+typedef struct {
+    double least; /* tokens of the least active user; as configured when none is active */
+    double most;
+    double bucket; /* tokens that stand for one pod */
+} brix_users;
+
+/* Find the least and the most active user of vtc-basic anew. To be called every 100 ms or so. */
+brix_status brix_writer_users(brix_writer *writer, uint64_t now, brix_users *users);
+/* Tokens of one user within the window. */
+brix_status brix_writer_user(brix_writer *writer, brix_text user, uint64_t now, double *total);
+/* As a decision does it. BRIX_BAD for an empty name. */
+brix_status brix_writer_user_add(brix_writer *writer, brix_text user, uint64_t input, uint64_t output, uint64_t now);
 /* Name of the strategy that decisions[index] counts; length 0 beyond the last. A list counts as its first item. */
 brix_text brix_strategy_at(uint32_t index);
 /* What the counter endings[index] means; outcome NONE beyond the last. */
@@ -280,11 +300,12 @@ typedef struct {
     brix_text filter;
     brix_text session_id;  /* header x-session-id */
     brix_text session_key; /* header x-aibrix-session-key */
+    brix_text user;         /* header user; empty: none */
     uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
+    uint32_t avoids;        /* pods by place, left out while there is any other candidate */
+    uint32_t avoid[BRIX_TRIES];
     uint64_t random;
     uint64_t now; /* CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked */
-    uint32_t avoids; /* how many of avoid count: places of pods that are left out while there is any other */
-    uint32_t avoid[BRIX_TRIES];
 } brix_request;
 
 #define BRIX_POD_NAME 256
@@ -311,6 +332,31 @@ typedef struct {
 /* Choose and count in one step, as a flow does; finish takes the count back, once. */
 brix_status brix_reader_decide(brix_reader *reader, const brix_request *request, brix_decision *decision);
 void brix_reader_finish(brix_reader *reader, brix_decision *decision);
+
+#define BRIX_EXPLAINED_ITEMS 16
+
+typedef struct {
+    brix_text strategy;
+    uint32_t weight;
+} brix_explained_item;
+
+/* One candidate as the strategies see it. Scores that are missing are NaN. */
+typedef struct {
+    char pod_name[BRIX_POD_NAME];
+    char address[BRIX_ADDRESS];
+    uint16_t pod_name_length;
+    uint16_t address_length;
+    double load;                           /* requests on it: of this node and of others */
+    double scores[BRIX_EXPLAINED_ITEMS]; /* raw, by item */
+    double final;                          /* of a list: the weighted mean of what is brought to 0..1 */
+    uint32_t picked;                       /* 1: it would be chosen now */
+} brix_explained;
+
+/* What a request would be decided as now; nothing is counted. items gets BRIX_EXPLAINED_ITEMS, rows at most
+   capacity lines; decision holds verdict, pod and the number of candidates, and must not be finished. */
+brix_status brix_reader_explain(brix_reader *reader, const brix_request *request, brix_explained_item *items,
+                                uint32_t *item_count, brix_explained *rows, uint32_t capacity, uint32_t *row_count,
+                                brix_decision *decision);
 
 /* --- the scanner alone, for tests ------------------------------------------------- */
 

@@ -139,9 +139,12 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
     uint32_t kind = 0;
     if (capacity < BRIX_OUTPUT_BYTES || !read_request((brix_text){message, length}, &kind, &content))
         return BRIX_BAD;
+    int was_complete = brix_flow_is_complete(flow);
     brix_action_begin(&action);
     if (!dispatch(flow, kind, content, &scratch, &action))
         return BRIX_BAD;
+    if (!was_complete && brix_flow_is_complete(flow))
+        brix_ext_proc_note(&back, flow);
     brix_ext_proc_write(&back, kind, &action);
     if (back.cut)
         return BRIX_FULL;

@@ -28,6 +28,8 @@ enum {
     EXT_RESPONSE_TRAILERS = 7,
 };
 
+/* Write what the access log takes from the flow, as metadata of the answer. */
+void brix_ext_proc_note(brix_back *back, const brix_flow *flow);
 /* Write the answer to a message of this kind. */
 void brix_ext_proc_write(brix_back *back, uint32_t kind, const brix_action *action);
 

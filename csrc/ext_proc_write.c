@@ -72,6 +72,48 @@ static void write_reply(brix_back *back, const brix_action *action)
     brix_back_nest(back, 7, mark);
 }
 
+/* An entry of a Struct: key 1, value 2, whose fields were written since mark. */
+static void write_entry(brix_back *back, brix_text key, const char *mark)
+{
+    brix_back_nest(back, 2, mark);
+    brix_back_bytes(back, 1, key);
+    brix_back_nest(back, 1, mark);
+}
+
+/* Value: number_value 2, string_value 3, struct_value 5. */
+static void note_number(brix_back *back, brix_text key, uint64_t value)
+{
+    const char *mark = back->at;
+    brix_back_double(back, 2, (double)value);
+    write_entry(back, key, mark);
+}
+
+static void note_text(brix_back *back, brix_text key, brix_text value)
+{
+    const char *mark = back->at;
+    if (value.length == 0 || !brix_is_utf8(value))
+        return;
+    brix_back_bytes(back, 3, value);
+    write_entry(back, key, mark);
+}
+
+/* dynamic_metadata 8: { "brixflow": { what the module notes as well } }. */
+void brix_ext_proc_note(brix_back *back, const brix_flow *flow)
+{
+    brix_record record;
+    const char *mark = back->at;
+    brix_flow_record(flow, &record);
+    if (flow->usage.seen) {
+        note_number(back, BRIX_LITERAL("prompt_tokens"), record.prompt_tokens);
+        note_number(back, BRIX_LITERAL("completion_tokens"), record.completion_tokens);
+    }
+    note_text(back, BRIX_LITERAL("model"), record.model);
+    note_text(back, BRIX_LITERAL("outcome"), brix_outcome_name(record.outcome));
+    brix_back_nest(back, 5, mark);
+    write_entry(back, BRIX_LITERAL("brixflow"), mark);
+    brix_back_nest(back, 8, mark);
+}
+
 void brix_ext_proc_write(brix_back *back, uint32_t kind, const brix_action *action)
 {
     if (action->kind == BRIX_REPLY) {

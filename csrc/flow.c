@@ -183,3 +183,15 @@ void brix_reader_finish(brix_reader *reader, brix_decision *decision)
     brix_finish(view, decision);
     brix_view_leave(view);
 }
+
+brix_status brix_reader_explain(brix_reader *reader, const brix_request *request, brix_explained_item *items,
+                                uint32_t *item_count, brix_explained *rows, uint32_t capacity, uint32_t *row_count,
+                                brix_decision *decision)
+{
+    brix_view *view = brix_view_enter(reader);
+    brix_held held = brix_hold(view);
+    *row_count = brix_explain(view, held.topology, request, items, item_count, rows, capacity, decision);
+    brix_release(&held);
+    brix_view_leave(view);
+    return BRIX_OK;
+}

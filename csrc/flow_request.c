@@ -62,6 +62,8 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->strategy_length = keep(flow->strategy, sizeof flow->strategy, value, &flow->strategy_cut);
     else if (brix_text_folds(name, BRIX_LITERAL("external-filter")))
         flow->filter_length = keep(flow->filter, sizeof flow->filter, value, &flow->filter_cut);
+    else if (brix_text_folds(name, BRIX_LITERAL("user")))
+        flow->user_length = keep_whole(flow->user, sizeof flow->user, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-session-id")))
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
@@ -259,6 +261,7 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .filter = {flow->filter, flow->filter_length},
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
+                            .user = {flow->user, flow->user_length},
                             .prompt_tokens = (flow->text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),

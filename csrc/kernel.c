@@ -57,6 +57,15 @@ static void count_decision(const brix_search *search, uint32_t blind)
             brix_add(&more->without_data[search->plan.item[i].strategy], 1);
 }
 
+/* Alone, vtc-basic charges the user with what the request is estimated to take, once however often it is decided. */
+static void account_user(const brix_search *search)
+{
+    uint64_t input = search->request->prompt_tokens;
+    if (search->request->avoids == 0 && search->plan.items == 1 && search->plan.item[0].strategy == BRIX_VTC_BASIC)
+        brix_user_add(&search->view->map, &search->fair, search->request->user, input, brix_estimated_output(input),
+                      search->now);
+}
+
 static brix_verdict pick(brix_search *search, brix_decision *decision)
 {
     uint32_t blind = 0;
@@ -64,19 +73,16 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
         return BRIX_BAD_FILTER;
     for (uint32_t i = 0; i < search->plan.items; i++)
         search->needs |= brix_strategy_needs(search->plan.item[i].strategy);
-    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
     const brix_pod_row *pod = brix_pick(search, &blind);
-    if (!pod && search->leaves_out) {
-        search->leaves_out = search->is_collected = 0;
-        search->candidates = 0;
-        pod = brix_pick(search, &blind);
-    }
     decision->candidates = search->candidates;
     if (!pod)
         return BRIX_NO_CANDIDATE;
     record_pod(search, pod, decision);
-    count_pod(search->view, pod, decision);
-    count_decision(search, blind);
+    if (!search->rows) {
+        count_pod(search->view, pod, decision);
+        count_decision(search, blind);
+        account_user(search);
+    }
     decision->sticky = (search->needs & BRIX_NEEDS_SESSION) != 0;
     return BRIX_CHOSEN;
 }
@@ -109,26 +115,80 @@ static brix_verdict judge(brix_search *search, const brix_request *request, brix
     return pick(search, decision);
 }
 
-void brix_decide(const brix_view *view, brix_topology *topology, const brix_request *request, brix_decision *decision)
+static void begin(brix_search *search, const brix_view *view, brix_topology *topology, const brix_request *request)
+{
+    search->view = view;
+    search->topology = topology;
+    search->request = request;
+    search->random = request->random;
+    search->now = request->now ? request->now : brix_clock();
+    search->needs = search->candidates = 0;
+    search->plan.items = 0;
+    search->rows = NULL;
+    search->is_collected = search->leaves_out = 0;
+}
+
+static void begin_decision(brix_decision *decision)
 {
     decision->model_place = decision->pod_place = decision->generation = decision->candidates = 0;
     decision->pod_name_length = decision->address_length = decision->strategy_length = 0;
     decision->counted = decision->sticky = 0;
-    if (!topology) {
-        decision->verdict = BRIX_OVERLOADED;
-        return;
-    }
+    decision->verdict = BRIX_OVERLOADED;
+}
+
+void brix_decide(const brix_view *view, brix_topology *topology, const brix_request *request, brix_decision *decision)
+{
     brix_search search;
-    search.view = view;
-    search.topology = topology;
-    search.request = request;
-    search.random = request->random;
-    search.now = request->now ? request->now : brix_clock();
-    search.needs = search.candidates = 0;
-    search.is_collected = search.leaves_out = 0;
+    begin_decision(decision);
+    if (!topology)
+        return;
+    begin(&search, view, topology, request);
     decision->verdict = judge(&search, request, decision);
     if (decision->verdict == BRIX_CHOSEN || decision->verdict == BRIX_NO_STRATEGY)
         count_model(view, search.model, decision);
+}
+
+typedef struct {
+    const brix_decision *decision;
+    uint32_t count;
+} explanation;
+
+static void tell_pods(brix_search *search, const brix_chunk *chunk, void *context)
+{
+    explanation *told = context;
+    const brix_map *map = &search->view->map;
+    for (uint32_t c = 0; c < chunk->count && told->count < search->capacity; c++) {
+        brix_explained *row = &search->rows[told->count++];
+        brix_text name = brix_topology_text(map, search->topology, chunk->pod[c]->name);
+        brix_text address = brix_topology_text(map, search->topology, chunk->pod[c]->address);
+        row->pod_name_length = (uint16_t)brix_text_copy(row->pod_name, sizeof row->pod_name, name);
+        row->address_length = (uint16_t)brix_text_copy(row->address, sizeof row->address, address);
+        row->load = chunk->load[c];
+        row->picked = told->decision->verdict == BRIX_CHOSEN && told->decision->pod_place == chunk->place[c];
+    }
+}
+
+uint32_t brix_explain(const brix_view *view, brix_topology *topology, const brix_request *request,
+                      brix_explained_item *items, uint32_t *item_count, brix_explained *rows, uint32_t capacity,
+                      brix_decision *decision)
+{
+    brix_search search;
+    explanation told = {decision, 0};
+    begin_decision(decision);
+    *item_count = 0;
+    if (!topology)
+        return 0;
+    begin(&search, view, topology, request);
+    search.rows = rows;
+    search.capacity = capacity;
+    search.needs = BRIX_NEEDS_LOAD;
+    decision->verdict = judge(&search, request, decision);
+    for (; *item_count < search.plan.items; ++*item_count)
+        items[*item_count] = (brix_explained_item){brix_strategy_at(search.plan.item[*item_count].strategy),
+                                                   search.plan.item[*item_count].weight};
+    if (search.candidates > 0)
+        brix_each_chunk(&search, tell_pods, &told);
+    return told.count;
 }
 
 void brix_finish(const brix_view *view, brix_decision *decision)

@@ -15,6 +15,10 @@
 /* Decide within a topology that the caller holds, and count. */
 void brix_decide(const brix_view *view, brix_topology *topology, const brix_request *request,
                  brix_decision *decision);
+/* The same without counting: what each candidate scores. Returns how many rows were written. */
+uint32_t brix_explain(const brix_view *view, brix_topology *topology, const brix_request *request,
+                      brix_explained_item *items, uint32_t *item_count, brix_explained *rows, uint32_t capacity,
+                      brix_decision *decision);
 /* Take the counts back; once, whatever the caller does. */
 void brix_finish(const brix_view *view, brix_decision *decision);
 

@@ -9,7 +9,8 @@
  *            slot x readers  one per gateway process
  *   minor 1: gauges          one array over the pod places per gauge: what the engines said of themselves
  *            more            counters that the slots of minor 0 had no room for: retained x2, slots
- *            (prefix index, users: regions to come, offset 0 until then)
+ *   minor 2: users           tokens per user and part of a window, for fair sharing
+ *            (prefix index: a region to come, offset 0 until then)
  *
  *   slot or retained row:
  *     [head | pin x64 | model cells: places + 1 | pod cells: places ]
@@ -30,7 +31,7 @@
 
 #define BRIX_MAGIC 0x31676573776c6678u
 #define BRIX_MAJOR 1u
-#define BRIX_MINOR 1u
+#define BRIX_MINOR 2u
 #define BRIX_TOPOLOGIES 4u
 #define BRIX_PINS 64u
 #define BRIX_REGIONS 16u
@@ -49,6 +50,7 @@ typedef enum {
     BRIX_REGION_SLOTS,
     BRIX_REGION_GAUGES, /* since minor 1, as all that follow */
     BRIX_REGION_MORE,
+    BRIX_REGION_USERS, /* since minor 2 */
 } brix_region_id;
 
 typedef struct {
@@ -107,6 +109,18 @@ typedef struct {
     uint32_t spare[5];
 } brix_pod_row;
 
+/* As brix_settings says it. */
+typedef struct {
+    uint32_t window_ms; /* 0: of a collector that knows of no fair sharing */
+    uint32_t least_tokens;
+    uint32_t most_tokens;
+    uint32_t full_load;
+    uint32_t input_weight; /* thousandths, as the other weights */
+    uint32_t output_weight;
+    uint32_t fairness_weight;
+    uint32_t utilization_weight;
+} brix_fair_words;
+
 typedef struct {
     uint64_t sequence;
     uint32_t models;
@@ -117,7 +131,8 @@ typedef struct {
     uint32_t hide_pod_address;
     uint8_t key_digest[BRIX_DIGEST];
     brix_span default_strategy;
-    uint32_t spare[16];
+    brix_fair_words fair;
+    uint32_t spare[8];
 } brix_topology;
 
 /* A count that belongs to one generation: generation in the high half, count in the low. */
@@ -153,6 +168,15 @@ typedef struct {
     _Atomic uint64_t spare[4];
     brix_pin pins[BRIX_PINS];
 } brix_slot;
+
+#define BRIX_USER_RING 64u
+
+typedef struct {
+    alignas(64) _Atomic uint64_t name; /* hash of it; 0: free. In row 0 the least total of those that are active */
+    _Atomic uint64_t touched;          /* nanoseconds; in row 0 the greatest total */
+    _Atomic uint64_t spare[6];
+    _Atomic uint64_t window[BRIX_USER_RING];
+} brix_user;
 
 typedef struct {
     _Atomic uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took blindly, by strategy */

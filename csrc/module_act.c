@@ -176,7 +176,7 @@ void brix_act_without_flow(void *host)
 
 static void note_text(void *host, brix_text key, brix_text value)
 {
-    if (value.length > 0)
+    if (value.length > 0 && brix_is_utf8(value))
         envoy_dynamic_module_callback_http_set_dynamic_metadata_string(host, (envoy_text){"brixflow", 8},
                                                                        brix_to_envoy(key), brix_to_envoy(value));
 }

@@ -115,3 +115,11 @@ void brix_out_number(brix_out *out, uint64_t number)
     } while (number > 0);
     brix_out_bytes(out, digits + first, sizeof digits - first);
 }
+
+int brix_is_utf8(brix_text text)
+{
+    for (size_t i = 0, length; i < text.length; i += length)
+        if ((length = brix_utf8_length((const unsigned char *)text.at + i, text.length - i)) == 0)
+            return 0;
+    return 1;
+}

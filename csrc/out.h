@@ -28,6 +28,8 @@ void brix_out_json_or_null(brix_out *out, brix_text text);
 /* Decimal digits. */
 void brix_out_number(brix_out *out, uint64_t number);
 
+/* 1 when the whole text is UTF-8. */
+int brix_is_utf8(brix_text text);
 /* Length of the UTF-8 sequence at bytes, or 0 when it is none (RFC 3629). */
 size_t brix_utf8_length(const unsigned char *bytes, size_t available);
 

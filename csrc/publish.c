@@ -49,6 +49,11 @@ static brix_status put_text(brix_writer *writer, brix_text text, brix_span *span
     return BRIX_OK;
 }
 
+static uint32_t thousandths(double weight)
+{
+    return weight > 0 && weight < 4e6 ? (uint32_t)(weight * 1000 + 0.5) : 0;
+}
+
 brix_status brix_writer_settings(brix_writer *writer, const brix_settings *settings)
 {
     brix_topology *topology = writer->building;
@@ -59,6 +64,16 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
     if (topology->has_key)
         brix_sha256(key.at, key.length, topology->key_digest);
     topology->hide_pod_address = settings->hide_pod_address != 0;
+    topology->fair = (brix_fair_words){
+        .window_ms = settings->fair_window_ms,
+        .least_tokens = settings->fair_least_tokens,
+        .most_tokens = settings->fair_most_tokens,
+        .full_load = settings->fair_full_load,
+        .input_weight = thousandths(settings->fair_input_weight),
+        .output_weight = thousandths(settings->fair_output_weight),
+        .fairness_weight = thousandths(settings->fair_fairness_weight),
+        .utilization_weight = thousandths(settings->fair_utilization_weight),
+    };
     return put_text(writer, brix_text_trim(settings->default_strategy), &topology->default_strategy);
 }
 

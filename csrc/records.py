@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -100,6 +101,30 @@ class Settings:
     default_strategy: str = ""
     api_key: str = ""
     hide_pod_address: bool = False
+    fair: Fairness = field(default_factory=lambda: Fairness())
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """How `vtc-basic` weighs: a window over which tokens of a user count, and what they are worth."""
+
+    window: timedelta = timedelta(minutes=5)
+    least_tokens: int = 1000
+    most_tokens: int = 8000
+    full_load: int = 100
+    input_weight: float = 1.0
+    output_weight: float = 2.0
+    fairness_weight: float = 1.0
+    utilization_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Tokens of the least and of the most active user, and those that stand for one pod."""
+
+    least: float
+    most: float
+    bucket: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +238,29 @@ class Decision:
     place: int
     candidates: int
     handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pod as the strategies see it: raw scores by item (None: no data), and what a list makes of them."""
+
+    pod: str
+    address: str
+    load: float
+    scores: tuple[float | None, ...]
+    final: float
+    picked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a request would be decided as, by which items (name, weight), among which candidates."""
+
+    verdict: Verdict
+    strategy: str
+    candidates: int
+    items: tuple[tuple[str, int], ...]
+    rows: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)

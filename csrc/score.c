@@ -7,6 +7,7 @@
 /* What a request that came since the sample adds at least: gauges lag, and all would pick the same least. */
 #define LEAST_SHARE 0.01
 #define LEAST_SECONDS 0.001
+#define CHANCE 0.1
 
 int brix_is_larger_better(brix_strategy strategy)
 {
@@ -78,6 +79,20 @@ static void score_session(const brix_search *search, const brix_chunk *chunk, do
         scores[c] = chunk->place[c] == place;
 }
 
+/* Pods in the order of their names: the more a user has used, the further down. A little chance mixes equals. */
+static void score_user(const brix_search *search, const brix_chunk *chunk, double *scores)
+{
+    const brix_fair *fair = &search->fair;
+    for (uint32_t c = 0; c < chunk->count; c++) {
+        double used = chunk->load[c] / fair->full_load, distance = chunk->first + c - search->share;
+        uint64_t random = search->random ^ chunk->place[c];
+        scores[c] = search->request->user.length == 0 ? NAN
+                                                      : fair->fairness_weight * fabs(distance) +
+                                                            fair->utilization_weight * (used < 1 ? used : 1) +
+                                                            CHANCE * brix_random_below(&random, 1000000) / 1e6;
+    }
+}
+
 void brix_scores(const brix_search *search, const brix_chunk *chunk, brix_strategy strategy, double *scores)
 {
     const brix_map *map = &search->view->map;
@@ -100,6 +115,8 @@ void brix_scores(const brix_search *search, const brix_chunk *chunk, brix_strate
         return score_throughput(map, chunk, scores);
     case BRIX_LEAST_LATENCY:
         return score_latency(search, chunk, scores);
+    case BRIX_VTC_BASIC:
+        return score_user(search, chunk, scores);
     case BRIX_SESSION_AFFINITY:
         return score_session(search, chunk, scores);
     default:

@@ -85,8 +85,11 @@ static void add_growth(const brix_search *search, brix_chunk *chunk)
     const _Atomic uint64_t *local = brix_gauge_row(map, BRIX_GAUGE_LOCAL), *remote = brix_gauge_row(map, BRIX_GAUGE_REMOTE);
     const _Atomic uint64_t *running = brix_gauge_row(map, BRIX_GAUGE_RUNNING);
     uint64_t oldest = brix_gauge_oldest(search->now);
+    int load_only = (search->needs & BRIX_NEEDS_GAUGES) == 0;
     for (uint32_t c = 0; c < chunk->count; c++) {
         uint32_t place = chunk->place[c];
+        if (load_only && !(brix_gauge_at(remote, place) > 0))
+            continue;
         chunk->growth[c] = NAN;
         if (atomic_load_explicit(taken + place, memory_order_acquire) < oldest ||
             atomic_load_explicit(owner + place, memory_order_relaxed) != chunk->generation[c])
@@ -102,6 +105,7 @@ static void collect(brix_search *search, uint32_t from)
 {
     brix_chunk *chunk = &search->chunk;
     uint32_t index = from;
+    chunk->first = from == 0 ? 0 : chunk->first + chunk->count;
     chunk->count = 0;
     for (; index < search->model->count && chunk->count < BRIX_CHUNK; index++) {
         const brix_pod_row *pod = brix_member_at(search, search->model->first + index);
@@ -172,15 +176,39 @@ static void look_at(brix_search *search, const brix_chunk *chunk, void *context)
                               chunk->place[c]);
 }
 
+/* How many pods of the row, taken in order, the tokens of the user stand for. */
+static void measure_share(brix_search *search)
+{
+    const brix_map *map = &search->view->map;
+    search->fair = brix_fair_of(search->topology);
+    double total = brix_user_total(map, &search->fair, search->request->user, search->now);
+    double share = total / brix_user_bucket(map, &search->fair), last = (double)search->candidates - 1;
+    search->share = share < last ? share : last;
+}
+
 #define UNKNOWN_PROMPT 10.0 /* tokens, when no pod tells */
 #define UNKNOWN_GENERATION 100.0
+
+/* All the same when nothing is left without them. */
+static void look_for_candidates(brix_search *search, survey *found)
+{
+    search->leaves_out = search->request->avoids > 0 || search->now < atomic_load(&search->view->trouble_until);
+    brix_each_chunk(search, look_at, found);
+    if (search->candidates > 0 || !search->leaves_out)
+        return;
+    search->leaves_out = 0;
+    search->is_collected = 0;
+    brix_each_chunk(search, look_at, found);
+}
 
 void brix_survey(brix_search *search)
 {
     survey found = {0};
     if (search->needs & BRIX_NEEDS_SESSION)
         brix_session_begin(&search->session, search->request->session_id, search->request->session_key);
-    brix_each_chunk(search, look_at, &found);
+    look_for_candidates(search, &found);
+    if (search->needs & BRIX_NEEDS_USER)
+        measure_share(search);
     double asked = (double)search->request->prompt_tokens;
     double prompt = found.prompts ? found.prompt / found.prompts : UNKNOWN_PROMPT;
     search->prompt_tokens = asked > 0 ? asked : prompt;

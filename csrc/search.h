@@ -13,11 +13,13 @@
 #include "selector.h"
 #include "session.h"
 #include "strategy.h"
+#include "users.h"
 
 #define BRIX_CHUNK 512
 
 typedef struct {
     uint32_t count;
+    uint32_t first; /* candidates before it */
     uint32_t next; /* index of the member that a following chunk begins with */
     const brix_pod_row *pod[BRIX_CHUNK];
     uint32_t place[BRIX_CHUNK];
@@ -39,10 +41,14 @@ typedef struct {
     uint64_t now;
     double prompt_tokens; /* of this request, or the mean over the candidates */
     double generation_tokens;
+    brix_fair fair;
+    double share; /* index of the pod that the user's tokens come to */
     uint32_t candidates;
     uint32_t slots;
     brix_slot *slot[BRIX_READERS_LIMIT];
     brix_chunk chunk;
+    brix_explained *rows; /* to be told what the strategies see; NULL: it is a real decision, and counts */
+    uint32_t capacity;
     int is_collected; /* the chunk holds all candidates */
     int leaves_out;   /* pods that could not be reached are no candidates, now or for this request */
 } brix_search;

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "segment.h"
 
+#include "users.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,6 +11,7 @@
 #include <unistd.h>
 
 #define PAGE 4096u
+#define BRIX_USER_ROWS (1 + BRIX_USER_WAYS * BRIX_USER_SETS)
 
 static uint64_t round_up(uint64_t value, uint64_t unit)
 {
@@ -65,8 +68,10 @@ static uint64_t lay_out(brix_map *map, const brix_limits *limits, uint32_t minor
         [BRIX_REGION_SLOTS] = {0, slot, limits->readers},
         [BRIX_REGION_GAUGES] = {0, gauge, BRIX_GAUGES_LAID_OUT},
         [BRIX_REGION_MORE] = {0, sizeof(brix_more), limits->readers + 2},
+        [BRIX_REGION_USERS] = {0, sizeof(brix_user), BRIX_USER_ROWS},
     };
-    size_t known = minor == 0 ? BRIX_REGION_GAUGES : sizeof wanted / sizeof wanted[0];
+    static const size_t first_unknown[] = {BRIX_REGION_GAUGES, BRIX_REGION_USERS};
+    size_t known = minor < BRIX_MINOR ? first_unknown[minor] : sizeof wanted / sizeof wanted[0];
     memset(map->regions, 0, sizeof map->regions);
     for (size_t i = 0; i < known; i++) {
         map->regions[i] = wanted[i];

@@ -53,6 +53,7 @@ typedef struct {
 #define BRIX_NEEDS_GAUGES 2u
 #define BRIX_NEEDS_LENGTHS 4u /* mean lengths over the candidates */
 #define BRIX_NEEDS_SESSION 8u
+#define BRIX_NEEDS_USER 16u
 
 unsigned brix_strategy_needs(brix_strategy strategy);
 

@@ -28,6 +28,7 @@ from gateway.topology import models_of, targets_of
 from gateway.watch import PodWatch
 
 SWEEP_SECONDS = 0.2
+USERS_SECONDS = 0.1
 LOCK_RETRY_SECONDS = 0.2
 BUSY_RETRY_SECONDS = 0.01
 GATHER_SECONDS = 0.005
@@ -49,12 +50,13 @@ class Collector:
         self._has_topology = writer.origin == Origin.ADOPTED
 
     async def run(self) -> None:
-        """Follow, publish, sweep and scrape until cancelled; the first failure ends them all."""
+        """Follow, publish, sweep, scrape and look at users until cancelled; the first failure ends them all."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
+                tasks.create_task(self._look_at_users())
         finally:
             await self._scraper.close()
 
@@ -86,7 +88,7 @@ class Collector:
 
     def _kernel_settings(self) -> Settings:
         own = self._settings
-        return Settings(own.default_strategy, own.api_key, own.hide_pod_address)
+        return Settings(own.default_strategy, own.api_key, own.hide_pod_address, own.fair)
 
     async def _sweep(self) -> None:
         while True:
@@ -96,13 +98,19 @@ class Collector:
                 if swept.slots_freed:
                     log.info("event=slots_freed freed=%d live=%d", swept.slots_freed, swept.slots_live)
 
+    async def _look_at_users(self) -> None:
+        while True:
+            await asyncio.sleep(USERS_SECONDS)
+            if self._has_topology:
+                self._writer.users(time.monotonic())
+
     def snapshot(self) -> Snapshot:
         """Counters and pods at this moment."""
         totals = self._writer.totals() if self._has_topology else None
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
-        return Snapshot(
-            totals, tuple(self._watch.endpoints.values()), self._watch.is_synced, gauges, self._scraper.scraped
-        )
+        users = self._writer.users(time.monotonic()) if self._has_topology else None
+        endpoints = tuple(self._watch.endpoints.values())
+        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, self._scraper.scraped, users)
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

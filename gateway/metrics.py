@@ -13,7 +13,7 @@ from statistics import fmean
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from csrc.binding import ModelTotals, Outcome, Totals
+from csrc.binding import ModelTotals, Outcome, Totals, Users
 from gateway.scraping import Scraped
 from gateway.topology import Endpoint
 
@@ -66,6 +66,7 @@ class Snapshot:
     is_synced: bool
     gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     scraped: Scraped = field(default_factory=Scraped)
+    users: Users | None = None
 
 
 class GatewayMetrics(Collector):
@@ -203,6 +204,12 @@ class GatewayMetrics(Collector):
                     if values := [own[gauge] for own in known if gauge in own]:
                         family.add_metric(self._pod_labels(each), combined(values))
                 yield family
+        if snapshot.users is not None:
+            family = GaugeMetricFamily("vtc_bucket_size_active", "Tokens that stand for one pod.", labels=POD_LABELS)
+            for each in snapshot.endpoints:
+                if each.ready:
+                    family.add_metric(self._pod_labels(each), snapshot.users.bucket)
+            yield family
         failed = CounterMetricFamily(
             "llm_engine_metrics_query_fail", "Pages that engines did not give.", labels=("gateway_pod", "model")
         )

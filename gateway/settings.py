@@ -16,6 +16,12 @@
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
 | AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
 | BRIXFLOW_MAX_REQUESTS | 16384 | requests in flight in one ext_proc process, or in Envoy |
+| AIBRIX_ROUTER_VTC_TOKEN_TRACKER_WINDOW_SIZE | 5 | how long tokens of a user count |
+| AIBRIX_ROUTER_VTC_TOKEN_TRACKER_TIME_UNIT | minutes | of it; or seconds, or milliseconds |
+| AIBRIX_ROUTER_VTC_TOKEN_TRACKER_MIN_TOKENS, `…_MAX_TOKENS` | 1000, 8000 | range of users while none is active |
+| AIBRIX_ROUTER_VTC_BASIC_MAX_POD_LOAD | 100 | requests on a pod that mean full |
+| AIBRIX_ROUTER_VTC_BASIC_INPUT_TOKEN_WEIGHT, `…_OUTPUT_TOKEN_WEIGHT` | 1, 2 | what tokens are worth |
+| AIBRIX_ROUTER_VTC_BASIC_FAIRNESS_WEIGHT, `…_UTILIZATION_WEIGHT` | 1, 1 | of `vtc-basic`; 0 is taken as 0 |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
 
@@ -24,11 +30,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from csrc.records import Fairness
+
+MAX_WEIGHT = 1000.0
 MIB = 1024 * 1024
 
 
@@ -61,6 +70,7 @@ class GatewaySettings:
     max_models: int = 256
     max_pods: int = 1024
     max_requests: int = 16384
+    fair: Fairness = field(default_factory=Fairness)
     gateway_pod: str = ""
 
     @classmethod
@@ -86,6 +96,7 @@ class GatewaySettings:
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),
             max_pods=_positive(given, "BRIXFLOW_MAX_PODS", cls.max_pods),
             max_requests=_positive(given, "BRIXFLOW_MAX_REQUESTS", cls.max_requests),
+            fair=_fairness(given),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),
         )
 
@@ -109,6 +120,32 @@ def _host(given: Mapping[str, str]) -> Host:
         return Host(named)
     except ValueError:
         raise ValueError(f"BRIXFLOW_GATEWAY_HOST is {named!r}: it must be module or grpc") from None
+
+
+_UNITS = {"seconds": timedelta(seconds=1), "milliseconds": timedelta(milliseconds=1)}
+
+
+def _fairness(given: Mapping[str, str]) -> Fairness:
+    tracker, basic, default = "AIBRIX_ROUTER_VTC_TOKEN_TRACKER_", "AIBRIX_ROUTER_VTC_BASIC_", Fairness()
+    unit = _UNITS.get(given.get(f"{tracker}TIME_UNIT", ""), timedelta(minutes=1))
+    return Fairness(
+        window=_positive(given, f"{tracker}WINDOW_SIZE", 5) * unit,
+        least_tokens=_positive(given, f"{tracker}MIN_TOKENS", default.least_tokens),
+        most_tokens=_positive(given, f"{tracker}MAX_TOKENS", default.most_tokens),
+        full_load=_positive(given, f"{basic}MAX_POD_LOAD", default.full_load),
+        input_weight=_weight(given, f"{basic}INPUT_TOKEN_WEIGHT", default.input_weight),
+        output_weight=_weight(given, f"{basic}OUTPUT_TOKEN_WEIGHT", default.output_weight),
+        fairness_weight=_weight(given, f"{basic}FAIRNESS_WEIGHT", default.fairness_weight),
+        utilization_weight=_weight(given, f"{basic}UTILIZATION_WEIGHT", default.utilization_weight),
+    )
+
+
+def _weight(given: Mapping[str, str], variable: str, default: float) -> float:
+    try:
+        value = float(given.get(variable, ""))
+    except ValueError:
+        return default
+    return value if 0 <= value <= MAX_WEIGHT else default
 
 
 def _strategy(given: Mapping[str, str]) -> str:

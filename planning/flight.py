@@ -6,6 +6,7 @@ patched ──► container restarts with the new image ──► ready again �
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -72,9 +73,8 @@ def flight_of(pod: Json) -> Flight | None:
 
 def _pending(pod: Json, target: str) -> str:
     """Why the pod does not run what `target` stands for yet. The runtime's image names are never compared."""
-    returns = labels_of(pod).get(labels.ROLE_TEMPLATE_HASH) == target
     before = recorded(pod)
-    if returns and not before:
+    if not before and labels_of(pod).get(labels.ROLE_TEMPLATE_HASH) == target:
         return ""
     if not containers_ready(pod):
         return POD_NOT_READY
@@ -84,7 +84,7 @@ def _pending(pod: Json, target: str) -> str:
         return STATUS_MISSING
     if not all(statuses[name].get("ready") for name in names):
         return CONTAINER_NOT_READY
-    if not returns and any(_is_unchanged(entry, statuses.get(name, {})) for name, entry in before.items()):
+    if any(_is_unchanged(entry, statuses.get(name, {})) for name, entry in before.items()):
         return IMAGE_UNCHANGED
     return "" if is_observed(pod) else SPEC_NOT_OBSERVED
 
@@ -115,13 +115,21 @@ def recorded(pod: Json) -> dict[str, Json]:
         return {}
 
 
-def state_after(pod: Json, changed: list[str]) -> str:
-    """The mark for a pod whose containers `changed` get another image: entries of an earlier patch stay."""
-    statuses, entries = _statuses(pod), recorded(pod)
-    for name in changed:
-        status = statuses.get(name, {})
-        fresh = {"imageID": status.get("imageID", ""), "restartCount": int(status.get("restartCount") or 0)}
-        entries.setdefault(name, fresh)
+def state_after(pod: Json, images: Mapping[str, str]) -> str:
+    """The mark for a pod whose containers get `images`: what each of them runs at this moment.
+
+    One that goes back to what it still runs, because its node has not acted on an earlier patch, need not restart at
+    all: its image id is left out, so nothing is waited for.
+    """
+    statuses, before = _statuses(pod), recorded(pod)
+    live = {container["name"]: container.get("image", "") for container in spec_of(pod).get("containers") or ()}
+    entries = dict(before)
+    for name, image in images.items():
+        status, known = statuses.get(name, {}), before.get(name, {})
+        entry = {"imageID": status.get("imageID", ""), "restartCount": int(status.get("restartCount") or 0)}
+        same = known.get("restartCount") == entry["restartCount"]
+        entry["image"] = known.get("image", live.get(name)) if same else live.get(name)
+        entries[name] = {**entry, "imageID": "" if same and entry["image"] == image else entry["imageID"]}
     return orjson.dumps({"lastContainerStatuses": entries}, option=orjson.OPT_SORT_KEYS).decode()
 
 

@@ -216,13 +216,18 @@ def _why(members: Sequence[Member]) -> str:
     return ""
 
 
-def delete_step(role: str, members: Sequence[Member], note: str = "", *, drain_seconds: int = 0) -> DeletePods:
-    """Delete `members`; those that serve and could not be drained get a grace that covers their requests."""
+def delete_step(
+    role: str, members: Sequence[Member], note: str = "", *, drain_seconds: int = 0, exact: bool = False
+) -> DeletePods:
+    """Delete `members`; those that serve and could not be drained get a grace that covers their requests.
+
+    `exact`: only in the version that was seen, so that a pod which has lost its owner meanwhile stays.
+    """
     undrained = [m.grace_seconds for m in members if m.serving and m.drained_since is None]
     longest = max(undrained, default=drain_seconds)
     return DeletePods(
         role=role,
-        targets=[member.target for member in members],
+        targets=[member.exact if exact else member.target for member in members],
         disruptive=any(member.ready or member.serving for member in members),
         note=note,
         grace_seconds=drain_seconds if drain_seconds > longest else 0,

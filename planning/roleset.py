@@ -21,6 +21,7 @@ from planning.objects import (
     in_order,
     is_deleting,
     labels_of,
+    name_of,
     spec_of,
     status_of,
     uid_of,
@@ -33,6 +34,7 @@ from planning.roleset_status import Health, Reasons
 from planning.view import RoleRow, counted, model_of, page
 from planning.wire import (
     AddFinalizer,
+    Adopt,
     CloseObject,
     CreatePods,
     CreatePodSets,
@@ -45,6 +47,7 @@ from planning.wire import (
     Ref,
     ReleaseFinalizer,
     Step,
+    Target,
     View,
     WarmUpPods,
 )
@@ -68,6 +71,10 @@ class RoleSetPlanner:
     @property
     def owns(self) -> Sequence[Resource]:
         return (POD, PODSET, BUDGET, *gang.POD_GROUPS)
+
+    @property
+    def adopts(self) -> Sequence[Resource]:
+        return (POD,)
 
     def plan(self, world: World, memory: Memory, rollout: str | None) -> Plan:  # noqa: ARG002 (a RoleSet has none)
         if world.object is None or uid_of(world.object) != world.ref.uid:
@@ -114,7 +121,7 @@ def _pod_deletions(world: World, roleset: Json, pods: Iterable[Json], allowance:
     staying = [pod for pod in in_order(pods) if not is_deleting(pod)]
     drains = {role["name"]: int(role.get("drainSeconds") or 0) for role in spec_of(roleset).get("roles") or ()}
     return [
-        delete_step(role, allowance.targets(_unjudged(group, world.now)), drain_seconds=drains.get(role, 0))
+        delete_step(role, allowance.targets(_unjudged(group, world.now)), drain_seconds=drains.get(role, 0), exact=True)
         for role, group in sorted(_by_role(staying).items())
     ]
 
@@ -158,7 +165,7 @@ class _Pass:
 
     def __init__(self, world: World, roleset: Json, memory: Memory, reasons: Reasons) -> None:
         self.world, self.roleset, self.memory, self.reasons = world, roleset, memory, reasons
-        self.now = world.now
+        self.now, self.name = world.now, name_of(roleset)
         self.specs: Sequence[Json] = spec_of(roleset).get("roles") or ()
         self.pods: Mapping[str, Sequence[Json]] = _by_role(in_order(world.children.get(POD.key, ())))
         self.podsets = groups.by_role(world.children.get(PODSET.key, ()))
@@ -182,7 +189,8 @@ class _Pass:
             self.roles, found, self.now, Allowance(), fallbacks_told(self.roleset), held, self.podset_uids, at_once
         )
         beside = [*self._finalizer(), *self._budgets(), *ganged.steps]
-        wanted = [*beside, *self._steps(pod_steps, found)]
+        adopted = self._adoptions()
+        wanted = [*beside, *adopted] if adopted else [*beside, *self._steps(pod_steps, found)]
         steps = held_back(wanted, self.memory, generation_of(self.roleset), self.now)
         health = roleset_status.health_of(self.roleset, self.roles, self.pods, self.memory, self.podsets)
         wake_at = earliest(self._next_limit(), pod_steps.wake_at, recovery_at)
@@ -219,6 +227,21 @@ class _Pass:
         if has_finalizer(self.roleset, labels.ROLESET_FINALIZER):
             return []
         return [AddFinalizer(finalizer=labels.ROLESET_FINALIZER)]
+
+    def _adoptions(self) -> list[Step]:
+        """Pods that an owner of this name left behind: those at the template that their role has."""
+        hashes = {role.name: role.template_hash for role in self.roles if not role.grouped}
+        found = [
+            Target(name=name_of(pod), uid=uid_of(pod), resource_version=str(pod["metadata"]["resourceVersion"]))
+            for pod in in_order(self.world.ownerless.get(POD.key, ()))
+            if not is_deleting(pod) and self._is_left(labels_of(pod), hashes)
+        ]
+        granted = Allowance().targets(found)
+        return [Adopt(kind=POD.key, targets=list(granted))] if granted else []
+
+    def _is_left(self, carried: Mapping[str, str], hashes: Mapping[str, str]) -> bool:
+        at_template = hashes.get(carried.get(labels.ROLE_NAME, "")) == carried.get(labels.ROLE_TEMPLATE_HASH, "-")
+        return at_template and labels.PODSET_NAME not in carried and carried.get(labels.ROLESET_NAME) == self.name
 
     def _budgets(self) -> list[Step]:
         """A disruption budget for each role that tolerates only so much."""

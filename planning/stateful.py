@@ -50,13 +50,14 @@ def slots_of(role: Role) -> Slots:
 
 
 def scale(role: Role) -> Moves:
-    """Fills empty slots, takes ended and surplus pods away, and keeps one pod in a slot.
+    """Fills empty slots, takes ended pods away, and keeps one pod in a slot.
 
-    Pods without a slot come from a role that was stateless until lately: they go within the budget, as in an update.
+    Pods without a slot come from a role that was stateless until lately, those with one beyond the desired number from
+    a role that was larger: they go within the budget, so while too few of the others are ready they serve on.
     """
     seen = slots_of(role)
     crowded = [member for slot in seen.slots if len(slot) > 1 for member in _redundant(slot)]
-    deletes = (*role.ended, *seen.surplus, *crowded, *_spare_misplaced(role, seen))
+    deletes = (*role.ended, *crowded, *_spare(role, seen))
     taken = _taken_names(role)
     empty = [slot for slot, found in enumerate(seen.slots) if not found and _name(role, slot) not in taken]
     return Moves(slots=tuple(empty[: role.free_places]), deletes=deletes)
@@ -72,10 +73,12 @@ def _redundant(slot: Sequence[Member]) -> list[Member]:
     return [member for member in slot if member is not serving and member is not coming]
 
 
-def _spare_misplaced(role: Role, seen: Slots) -> list[Member]:
-    spare = seen.ready + sum(member.ready for member in seen.misplaced) - role.budget.min_available
+def _spare(role: Role, seen: Slots) -> list[Member]:
+    """Pods that no slot needs, as many as may go."""
+    unplaced = [*seen.surplus, *seen.misplaced]
+    spare = seen.ready + sum(member.ready for member in unplaced) - role.budget.min_available
     chosen = []
-    for member in deletion_order(seen.misplaced):
+    for member in deletion_order(unplaced):
         if member.ready:
             if spare <= 0:
                 continue

@@ -10,13 +10,13 @@ from typing import Any
 
 from crds import labels
 from planning import fleet as fleets
-from planning import progress, sameness, storm_status
+from planning import progress, sameness, storm_status, storm_view
 from planning.adoption import adoptions
 from planning.backoff import earliest, failures_of, held_back, waiting
 from planning.budgets import budget_steps, min_available
 from planning.fleet import Fleet, FleetMoves, Replica
 from planning.limits import Allowance
-from planning.objects import generation_of, has_finalizer, in_order, is_condition_true, name_of, spec_of, status_of
+from planning.objects import generation_of, has_finalizer, in_order, name_of, spec_of, status_of
 from planning.planner import Plan, World
 from planning.progress import Counted, Verdict
 from planning.render import desired_replicas, live_replicas, revision_template, service_spec, template_fault
@@ -27,7 +27,7 @@ from planning.rolling import roll
 from planning.scaling import scale
 from planning.storm_status import Findings
 from planning.storm_words import describe
-from planning.view import RoleRow, blocked_roles, counted, model_of, page
+from planning.view import counted
 from planning.wire import (
     AddFinalizer,
     ApplyBudget,
@@ -146,7 +146,7 @@ class StormPass:
         news = storm_status.news(status_of(self.storm), self.status, rolling=self.rollout is not None)
         return conclude(
             self.world, self.storm, self.memory, steps, reason, self.view,
-            status=self.status, wake_at=self._wake_at, events=news,
+            status=self.status, wake_at=self.wake_at, events=news,
         )  # fmt: skip
 
     def _steps(self) -> list[Step]:
@@ -279,14 +279,14 @@ class StormPass:
         return [DeleteRevisions(targets=list(allowance.targets(targets)))] if targets else []
 
     @cached_property
-    def _wake_at(self) -> datetime | None:
+    def wake_at(self) -> datetime | None:
         """When the next leaving RoleSet stops counting, or the rollout is given up."""
         limits = (*(fleets.leaves_by(found) for found in self.rolesets), self.times_out_at)
         return earliest(*(at for at in limits if at is not None and at > self.now))
 
     @property
-    def _timer(self) -> str:
-        gives_up = self._wake_at is not None and self._wake_at == self.times_out_at
+    def timer(self) -> str:
+        gives_up = self.wake_at is not None and self.wake_at == self.times_out_at
         return "given up then without progress" if gives_up else "a leaving RoleSet stops counting"
 
     # What to show.
@@ -315,54 +315,8 @@ class StormPass:
         )  # fmt: skip
 
     @cached_property
-    def phase(self) -> str:
-        if self.invalid:
-            return "Invalid"
-        if self.verdict.failed and not self.fleet.paused:
-            return "RollingBack" if self.back_to and self.fleet.outdated else "Failed"
-        if self.fleet.outdated:
-            return "Paused" if self.fleet.paused else "RollingOut"
-        if is_condition_true({"status": self.status}, labels.READY):
-            return "Ready"
-        completed = status_of(self.storm).get("completedRevision")
-        if not completed:
-            return "Creating"
-        return "Scaling" if completed == self.revisions.update else "RollingOut"
-
-    @cached_property
     def view(self) -> View:
-        revision, blocked = self.revisions.update, self.findings.blocked
-        roles: Sequence[Json] = (self.template.get("spec") or {}).get("roles") or ()
-        budget, ready = self.fleet.budget, self.counts.ready
-        facts = [
-            f"RoleSets: {budget.desired} desired, {self.counts.replicas} exist, {ready} ready, "
-            f"{len(self.fleet.updated)} at the target (surge {budget.surge}, unavailable {budget.unavailable})"
-        ]
-        details = page(
-            phase=self.phase,
-            revision=revision,
-            rows=self._rows(),
-            wake_at=self._wake_at,
-            now=self.now,
-            facts=facts,
-            timer=self._timer,
-        )
-        return View(phase=self.phase, revision=revision, blocked=blocked, model=model_of(roles), details=details)
-
-    def _rows(self) -> list[RoleRow]:
-        desired = {role: count * self.fleet.budget.desired for role, count in live_replicas(self.storm).items()}
-        shown = {role["name"]: role for role in self.status["roleStatuses"]}
-        blocked = blocked_roles(self.rolesets)
-        return [
-            RoleRow(
-                name,
-                desired.get(name, 0),
-                shown.get(name, {}).get("readyReplicas", 0),
-                shown.get(name, {}).get("updatedReplicas", 0),
-                blocked.get(name, ""),
-            )
-            for name in [*desired, *(other for other in shown if other not in desired)]
-        ]
+        return storm_view.view(self)
 
     def _reason(self, steps: Iterable[Step]) -> str:
         said = ", ".join(text for step in steps if (text := describe(step)))

@@ -50,6 +50,8 @@ def warnings(obj: Json) -> Iterator[str]:
     strategy = mapping(spec, "updateStrategy")
     if "maxSurge" in strategy and "maxUnavailable" in strategy and _is_zero(strategy):
         yield "spec.updateStrategy: maxSurge and maxUnavailable are both zero, maxUnavailable counts as 1"
+    if spec.get("automaticRollback") is True and spec.get("progressDeadlineSeconds") is None:
+        yield "spec.automaticRollback does nothing without spec.progressDeadlineSeconds"
     whole = mapping(spec, "template", "spec", "schedulingStrategy")
     for place, role in _roles(spec):
         path = f"spec.template.spec.roles[{place}]"

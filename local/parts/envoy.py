@@ -17,6 +17,9 @@ from local.supervisor.part import HttpCheck, Part, fingerprint_of
 
 NAME = "envoy"
 WORKERS = max(1, min(4, (os.cpu_count() or 1) // 2))
+OPEN_FILES = 65_536
+"""Two for each connection that the listener admits, and room for Envoy's own."""
+
 DRAIN_SECONDS = 10
 STOP_SECONDS = 12.0
 """Longer than the drain, which starts a process."""
@@ -68,6 +71,7 @@ def envoy(settings: LocalSettings) -> Part:
         address=settings.endpoint,
         after=("gateway",),
         drain=(sys.executable, "-I", drain.__file__, admin, str(DRAIN_SECONDS)),
+        open_files=OPEN_FILES,
         stop_seconds=STOP_SECONDS,
         fingerprint=fingerprint_of(command, environment, files),
     )

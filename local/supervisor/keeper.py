@@ -173,7 +173,7 @@ class Keeper:
 
     def _spawn(self) -> None:
         with opened_log(self._home, self.part.name) as output:
-            process = Process.start(self.part.command, self.part.environment, self._home, output)
+            process = Process.start(self.part.command, self.part.environment, self._home, output, self.part.open_files)
         self.state = Running(process, time.time())
         Record(self.part, process.identity, self.state.since, self.restarts).write(self._home)
         log.info("part started name=%s pid=%d", self.part.name, process.identity.pid)

@@ -34,6 +34,7 @@ class Part:
     - `after` names parts that must be healthy before this one is started the first time.
     - `drain` is a command that lets the part finish its work; it runs before SIGTERM when the part is stopped, and ends
       with it after `stop_seconds`.
+    - `open_files` is how many files it may have open, as far as this machine allows; 0: as many as the supervisor.
     - `teardown` is a command that removes what the part leaves behind on purpose; it runs when the system goes down.
     - `fingerprint` changes with whatever should cause a restart; see `fingerprint_of`.
     """
@@ -46,6 +47,7 @@ class Part:
     after: tuple[str, ...] = ()
     drain: tuple[str, ...] = ()
     teardown: tuple[str, ...] = ()
+    open_files: int = 0
     stop_seconds: float = 10.0
     ready_seconds: float = 60.0
     fingerprint: str = ""

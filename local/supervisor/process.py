@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 from contextlib import suppress
@@ -69,6 +70,15 @@ def end_orphans(leader: Identity) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def _allow_files(pid: int, count: int) -> None:
+    """Let a process open so many files; who may not raise the hard limit goes up to it."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, max(count, hard)))
+    except PermissionError:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(count, hard), hard))
+
+
 class Process:
     """A process that leads a session of its own. Ending it ends the whole group."""
 
@@ -82,7 +92,12 @@ class Process:
 
     @classmethod
     def start(
-        cls, command: tuple[str, ...], environment: dict[str, str], directory: Path, output: IO[bytes]
+        cls,
+        command: tuple[str, ...],
+        environment: dict[str, str],
+        directory: Path,
+        output: IO[bytes],
+        open_files: int = 0,
     ) -> Process:
         """Raises OSError if the command cannot be run."""
         child = subprocess.Popen(
@@ -94,6 +109,9 @@ class Process:
             stderr=output,
             start_new_session=True,
         )
+        if open_files:
+            with suppress(ProcessLookupError):  # it ended at once
+                _allow_files(child.pid, open_files)
         # our unreaped child keeps its pid, so that its entry in /proc is there even if it ended at once
         stat = _stat(child.pid)
         return cls(Identity(child.pid, stat.started_ticks if stat else 0, boot()), child)

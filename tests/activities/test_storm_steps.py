@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from activities import writes
 from activities.kube import path_of
 from activities.resources import BUDGETS, ROLESETS, STORM_SERVICES
+from crds import labels
 from planning.render import owner_reference
-from planning.wire import Adopt, ApplyBudget, DeleteBudgets, DeleteRoleSets, Target
+from planning.wire import Adopt, ApplyBudget, DeleteBudgets, DeleteRoleSets, ReleaseFinalizer, Target
 from tests.activities.rig import Parts, ref_to
 from tests.workflows.rig import World, eventually, role_set, storm_service
 
@@ -137,3 +141,36 @@ async def test_a_strangers_budget_stays_as_it_is(world: World, parts: Parts) -> 
     (outcome,) = (await parts.carry_out(ref_to(storm), step)).outcomes
     assert getattr(outcome, "cause", "") == "name-conflict"
     assert (await world.client.get(BUDGETS, world.namespace, "llama"))["spec"] == spec
+
+
+async def test_52_a_slow_start_runs_all_and_stops_at_the_first_batch_that_fails() -> None:
+    done: list[int] = []
+
+    async def act(item: int, fails: int | None = None) -> None:
+        if item == fails:
+            raise ValueError(item)
+        done.append(item)
+
+    await writes.slow_start(range(5), act)
+    assert len(done) == 5
+    done.clear()
+    with pytest.raises(ValueError, match="0"):
+        await writes.slow_start(range(5), lambda item: act(item, fails=0))
+    assert done == []
+
+
+@pytest.mark.parametrize("others", [["tests/b"], []])
+async def test_54_of_the_finalizers_only_ours_goes(world: World, parts: Parts, others: list[str]) -> None:
+    ours = labels.ROLESET_FINALIZER
+    roleset = await roleset_in(world, parts, finalizers=[ours, *others])
+    await parts.client.delete(ROLESETS, world.namespace, "pair", roleset["metadata"]["uid"])
+
+    async def is_leaving() -> bool:
+        known = parts.cache.stores["roleset"].by_uid(roleset["metadata"]["uid"])
+        return known is not None and "deletionTimestamp" in known["metadata"]
+
+    await eventually(is_leaving, 5)
+    outcomes = await parts.carry_out(ref_to(roleset), ReleaseFinalizer(finalizer=ours))
+    assert [each.outcome for each in outcomes.outcomes] == ["done"]
+    live = await world.get(ROLESETS, "pair")
+    assert (live["metadata"]["finalizers"] if live else []) == others

@@ -88,6 +88,7 @@ def webhooks(control_plane, api, tmp_path_factory) -> Iterator[Webhooks]:
     target = tmp_path_factory.mktemp("operator") / "kubeconfig"
     ensure_token_kubeconfig(target, control_plane.kubeconfig, OPERATOR_ACCOUNT)
     publish_webhook_endpoint(dataclasses.replace(control_plane.settings, operator_webhook_port=PORT), ADDRESS)
+    subprocess.run(["ip", "link", "delete", INTERFACE], check=False, stderr=subprocess.DEVNULL)  # of a killed session
     subprocess.run(["ip", "link", "add", INTERFACE, "type", "bridge"], check=True)
     try:
         subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", INTERFACE], check=True)

@@ -35,7 +35,7 @@ def is_strategy(text: str) -> bool:
 
 SCORING = {
     "least-request", "least-busy-time", "least-gpu-cache", "least-kv-cache", "least-utilization", "throughput",
-    "least-latency", "session-affinity",
+    "least-latency", "session-affinity", "vtc-basic",
 }  # fmt: skip
 items = st.sampled_from(["random", "power-of-two", *sorted(SCORING), "pd", "slow", "prefix-cache", "x", "", " "])
 weights = st.sampled_from(["", ":1", ":0", ": 7 ", ":-1", ":1000000", ":1000001", ":+2", ":x", ":1:2", ":"])

@@ -107,20 +107,24 @@ async def test_children_end_with_a_parent_that_was_killed_and_the_next_one_adopt
 
 async def test_a_drained_envoy_ends_what_runs_and_takes_nothing_new(mortal: Rig, model: str) -> None:
     admin = f"http://127.0.0.1:{mortal.admin_port}"
-    slow = {"x-engine-chunks": "6", "x-engine-gap": "0.2"}
-    async with aiohttp.ClientSession(mortal.url) as client:
-        async with client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer:
+    slow = {"x-engine-chunks": "15", "x-engine-gap": "0.2"}
+    try:
+        async with (
+            aiohttp.ClientSession(mortal.url) as client,
+            client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer,
+        ):
             await answer.content.readline()
-            assert not await asyncio.to_thread(drain, admin, 0.2)
-            draining = asyncio.create_task(asyncio.to_thread(drain, admin, 10))
+            assert not await asyncio.to_thread(drain, admin, 0.1)
+            draining = asyncio.create_task(asyncio.to_thread(drain, admin, 30))
             with pytest.raises(aiohttp.ClientConnectorError):
                 async with aiohttp.ClientSession() as other, other.get(f"{mortal.url}/healthz"):
                     pass
             assert not draining.done()
             assert (await answer.read()).endswith(b"data: [DONE]\n\n")
         assert await draining
-    mortal.restart_envoy()
-    await eventually(mortal.envoy_answers)
+    finally:
+        mortal.restart_envoy()
+        await eventually(mortal.envoy_answers)
     assert await mortal.metric("gateway_request_model_success_total", model=model) == 1
 
 
@@ -140,6 +144,27 @@ async def test_envoy_decides_on_while_the_gateway_is_away(mortal: Rig, model: st
     await eventually(mortal.is_healthy)
     await eventually(mortal.is_quiet)
     assert await mortal.metric("gateway_request_model_success_total", model=model) == 2
+
+
+@only_module
+async def test_what_a_killed_envoy_had_in_flight_is_freed(mortal: Rig, model: str) -> None:
+    slow = {"x-engine-chunks": "100", "x-engine-gap": "0.1"}
+    for round_ in range(2):
+        assert mortal.envoy is not None
+        async with aiohttp.ClientSession(mortal.url) as client:
+            async with client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer:
+                await answer.content.readline()
+                assert await mortal.metric("gateway_in_flight_requests") == 1
+                mortal.envoy.process.kill()
+                with pytest.raises(aiohttp.ClientError):
+                    await answer.read()
+            await eventually(mortal.is_quiet)
+            mortal.restart_envoy()
+            await eventually(mortal.envoy_answers)
+            async with client.post(CHAT, json=chat(model)) as answer:
+                assert answer.status == 200
+        await eventually(mortal.is_quiet)
+        assert await mortal.metric("gateway_request_model_success_total", model=model) == round_ + 1
 
 
 @only_module

@@ -301,8 +301,30 @@ async def test_the_access_log_has_one_line_a_request_without_prompt_or_query(
     (line,) = [line for line in log.read_text().splitlines() if request_id in line]
     event = json.loads(line)
     assert (event["status"], event["pod"], event["strategy"], event["path"]) == (200, pod, "least-request", CHAT)
+    assert (event["model"], event["outcome"]) == (model, "ok")
+    assert (event["prompt_tokens"], event["completion_tokens"]) == (10, 8)
+    assert event["first_byte_ms"] <= event["duration_ms"]
     assert "secret" not in log.read_text()
     assert "hidden" not in log.read_text()
+
+
+async def test_the_access_log_tells_refusals_and_errors_apart(
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    rig.pod(model, engines[0].host)
+    await rig.routable(model, 1)
+    async with client.post(CHAT, json=chat(f"{model}-absent")) as answer:
+        assert answer.status == 400
+    async with client.post(CHAT, json=chat(model), headers={"x-engine-status": "429"}) as answer:
+        assert answer.status == 429
+    log = rig.home / "access.log"
+
+    def outcomes() -> dict[str, tuple[int, str]]:
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        return {event["model"]: (event["status"], event["outcome"]) for event in events}
+
+    expected = {f"{model}-absent": (400, "rejected"), model: (429, "upstream_error")}
+    await eventually(lambda: expected.items() <= outcomes().items(), within=15)
 
 
 async def test_models_are_listed_without_a_request_of_a_model(  # gateway-ops 6, 7

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from csrc.binding import Fairness
 from gateway.settings import GatewaySettings, Host, host_and_port
 
 
@@ -56,3 +57,28 @@ def test_each_process_has_a_socket_beside_the_segment() -> None:
 )
 def test_addresses(address: str, pair: tuple[str, int]) -> None:
     assert host_and_port(address) == pair
+
+
+VTC = "AIBRIX_ROUTER_VTC_"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, Fairness()),
+        ({f"{VTC}TOKEN_TRACKER_WINDOW_SIZE": "30"}, Fairness(window=timedelta(minutes=30))),
+        ({f"{VTC}TOKEN_TRACKER_TIME_UNIT": "seconds"}, Fairness(window=timedelta(seconds=5))),
+        (
+            {f"{VTC}TOKEN_TRACKER_TIME_UNIT": "milliseconds", f"{VTC}TOKEN_TRACKER_WINDOW_SIZE": "100"},
+            Fairness(window=timedelta(milliseconds=100)),
+        ),
+        ({f"{VTC}TOKEN_TRACKER_TIME_UNIT": "fortnights"}, Fairness()),
+        ({f"{VTC}TOKEN_TRACKER_MIN_TOKENS": "0", f"{VTC}TOKEN_TRACKER_MAX_TOKENS": "9"}, Fairness(most_tokens=9)),
+        ({f"{VTC}BASIC_MAX_POD_LOAD": "7"}, Fairness(full_load=7)),
+        ({f"{VTC}BASIC_UTILIZATION_WEIGHT": "0"}, Fairness(utilization_weight=0)),
+        ({f"{VTC}BASIC_OUTPUT_TOKEN_WEIGHT": "1.5"}, Fairness(output_weight=1.5)),
+        ({f"{VTC}BASIC_INPUT_TOKEN_WEIGHT": "-1", f"{VTC}BASIC_FAIRNESS_WEIGHT": "many"}, Fairness()),
+    ],
+)
+def test_fair_sharing_is_set_by_the_names_that_people_know(variables: dict[str, str], expected: Fairness) -> None:
+    assert GatewaySettings.from_environment(variables).fair == expected

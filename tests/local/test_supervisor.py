@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -197,6 +198,12 @@ def test_a_part_is_drained_while_it_still_runs(supervisor: SupervisorClient, hom
     supervisor.ensure([replace(part, drain=(sys.executable, "-c", ask))], quietly)
     supervisor.by_hand("stop", "part")
     assert mark.read_text() == "200"
+
+
+def test_a_part_may_open_as_many_files_as_it_is_said_to_need(supervisor: SupervisorClient) -> None:
+    supervisor.ensure([toy_part("part", open_files=300)], quietly)
+    pid = described(supervisor, "part")["pid"]
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == 300
 
 
 def test_a_drain_that_takes_too_long_is_given_up(supervisor: SupervisorClient) -> None:

@@ -381,3 +381,23 @@ def test_an_in_place_update_is_no_failure_to_the_recovery_of_a_service() -> None
     cluster.now += timedelta(hours=1)
     settle(cluster)
     assert {uid_of(pod) for pod in pods(cluster)} == before
+
+
+def test_a_second_image_is_not_complete_because_the_first_one_runs() -> None:
+    cluster, pod = in_flight()
+    old = hash_of(pod)
+    set_image(cluster, "engine:v3")
+    cluster.run()
+    assert (hash_of(pod), pending(pod)) == (old, IMAGE_UNCHANGED)
+    run(cluster, pod)
+    cluster.run()
+    assert hash_of(pod) == role_hash(wanted(cluster))
+
+
+def test_an_image_that_the_container_still_runs_needs_no_restart() -> None:
+    cluster, pod = in_flight()
+    set_image(cluster, "engine:v3")
+    cluster.run()
+    set_image(cluster, "engine:v2")
+    cluster.run()
+    assert (image_of(pod), hash_of(pod)) == ("engine:v2", role_hash(wanted(cluster)))

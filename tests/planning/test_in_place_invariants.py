@@ -15,6 +15,7 @@ from tests.planning.world import Cluster, role, roleset
 from tests.planning.world_pods import set_condition
 
 Json = dict[str, Any]
+PLACE = "stormservice.orchestration.aibrix.ai/role-replica-index"
 MARK = "stormservice.orchestration.aibrix.ai/in-place-update-target-hash"
 
 
@@ -48,10 +49,10 @@ class Life:
         return found
 
     def available(self, spec: Json) -> set[str]:
-        """Names of pods of the role that serve requests and have done so for long enough."""
+        """Pods of the role that serve requests and have done so for long enough; places, where they have places."""
         wait = timedelta(seconds=spec.get("minReadySeconds") or 0)
         return {
-            name_of(pod)
+            annotations_of(pod).get(PLACE, name_of(pod))
             for pod in self.cluster.all("pod")
             if pod["metadata"]["labels"]["role-name"] == spec["name"] and not is_deleting(pod)
             and is_condition_true(pod, "Ready") and self._runs_its_spec(pod)

@@ -295,3 +295,21 @@ def test_pods_are_kept_when_the_role_set_is_deleted_without_them():
     assert len(pods(cluster)) == 2
     assert not [pod for pod in pods(cluster) if is_deleting(pod)]
     assert cluster.get("roleset", "set")["metadata"]["finalizers"] == ["orphan"]
+
+
+def test_a_role_set_made_again_takes_back_the_pods_that_were_kept():
+    cluster = running(role(replicas=2))
+    before = {pod["metadata"]["uid"] for pod in pods(cluster)}
+    for pod in pods(cluster):
+        del pod["metadata"]["ownerReferences"]
+    stranger = pods(cluster)[0]
+    del cluster.objects["roleset", "set"]
+    cluster.memories.clear()
+    stranger["metadata"]["labels"]["role-template-hash"] = "other"
+    cluster.objects["roleset", "set"] = roleset(role(replicas=2)) | {}
+    cluster.get("roleset", "set")["metadata"]["uid"] = "another-uid"
+    cluster.settle()
+    owned = cluster.children("roleset", "another-uid")["pod"]
+    assert len(owned) == 2
+    assert len(before & {pod["metadata"]["uid"] for pod in owned}) == 1
+    assert "ownerReferences" not in stranger["metadata"]

@@ -42,6 +42,7 @@ def shown(moves):
         ("empty slots are filled", role("U", "", "", desired=3), ([1, 2], [])),
         ("a leaving pod takes a place", role("U", "x", "", desired=3), ([1], [])),
         ("a surplus slot goes", role("U", "U", "U", desired=2), ([], ["U-2"])),
+        ("but serves on while its betters do not", role("u", "u", "U", desired=2), ([], [])),
         ("the twin takes over once it is ready", role("OU", desired=1), ([], ["O-0"])),
         ("until then both stay", role("Ou", desired=1, surge=1), ([], [])),
         ("of three the spare one goes", role("Oou", desired=1, surge=2), ([], ["o-0"])),

@@ -42,7 +42,7 @@ class PodActions:
             images = eligibility.changed_images(pod)
             marks = {
                 labels.IN_PLACE_TARGET_HASH: step.template_hash,
-                labels.IN_PLACE_STATE: state_after(pod, list(images)),
+                labels.IN_PLACE_STATE: state_after(pod, images),
                 labels.IN_PLACE_SINCE: format_time(self.now),
             }
             for gone in (labels.DRAIN_SINCE, labels.IN_PLACE_PENDING_REASON):

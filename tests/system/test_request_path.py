@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -25,6 +27,24 @@ def chat(system: System, model: str = "llama2-7b", stream: bool = False, **heade
     )
 
 
+@pytest.fixture(scope="module", params=["module", "grpc"])
+def either_host(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The system with requests decided inside Envoy, as `up` has it, or beside it."""
+    host: str = request.param
+    if host == "module":
+        yield host
+        return
+    system.environment["BRIXFLOW_GATEWAY_HOST"] = host
+    system.brixflow("up")
+    yield host
+    del system.environment["BRIXFLOW_GATEWAY_HOST"]
+    system.brixflow("up")
+
+
+on_either_host = pytest.mark.usefixtures("either_host")
+
+
+@on_either_host
 def test_the_printed_curl_gets_an_answer_from_a_named_pod(system: System) -> None:
     assert "curl" in system.up_output
     answer = chat(system)
@@ -34,6 +54,7 @@ def test_the_printed_curl_gets_an_answer_from_a_named_pod(system: System) -> Non
     assert answer.headers["target-pod"] in names
 
 
+@on_either_host
 def test_a_stream_begins_before_it_ends(system: System) -> None:
     with chat(system, stream=True) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -43,6 +64,7 @@ def test_a_stream_begins_before_it_ends(system: System) -> None:
     assert arrivals[-1][0] - arrivals[0][0] > 0.01
 
 
+@on_either_host
 @pytest.mark.parametrize(
     ("model", "strategy", "status", "header"),
     [
@@ -57,6 +79,7 @@ def test_refusals_are_openai_errors(system: System, model: str, strategy: str, s
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
+@on_either_host
 def test_a_target_pod_from_a_client_is_never_trusted(system: System) -> None:
     for stranger in ("127.0.0.1:1", "10.255.255.1:80"):
         answer = chat(system, **{"target-pod": stranger})
@@ -72,6 +95,7 @@ def test_models_are_listed(system: System) -> None:
     assert "llama2-7b" in {model["id"] for model in listed["data"]}
 
 
+@on_either_host
 def test_a_model_without_ready_pods_is_503(system: System, service: str) -> None:
     manifest = service_manifest(service, 1)
     role = manifest["spec"]["template"]["spec"]["roles"][0]
@@ -81,6 +105,12 @@ def test_a_model_without_ready_pods_is_503(system: System, service: str) -> None
     answer = eventually(lambda: (got := chat(system, service)).status_code == 503 and [got])[0]
     assert answer.json()["error"]["code"] == "service_unavailable"
     assert answer.headers["x-error-no-model-backends"] == "true"
+
+
+def test_one_setting_moves_the_decision_out_of_envoy(system: System, either_host: str) -> None:
+    processes = system.parts()["gateway"]["pid"]
+    children = Path(f"/proc/{processes}/task/{processes}/children").read_text().split()
+    assert len(children) == (1 if either_host == "module" else 3)
 
 
 def test_a_killed_engine_restarts_and_is_left_out_meanwhile(system: System, service: str) -> None:

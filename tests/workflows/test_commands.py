@@ -19,8 +19,16 @@ def object_id(world: World, name: str = "llama") -> str:
 
 
 async def rollout_of(world: World, temporal: Client, name: str = "llama") -> Any:
-    storm = await world.client.get(STORM_SERVICES, world.namespace, name)
-    return temporal.get_workflow_handle(f"rollout/{object_id(world, name)}/{storm['status']['updateRevision']}")
+    """The rollout of the newest template: the status may be a moment behind."""
+
+    async def update() -> str:
+        storm = await world.client.get(STORM_SERVICES, world.namespace, name)
+        status = storm.get("status") or {}
+        seen = status.get("observedGeneration") == storm["metadata"]["generation"]
+        return str(status["updateRevision"]) if seen else ""
+
+    revision = await eventually(update, what="the status is about the newest template")
+    return temporal.get_workflow_handle(f"rollout/{object_id(world, name)}/{revision}")
 
 
 async def storm_of(world: World) -> Json:
@@ -192,7 +200,8 @@ async def test_a_blocked_rollout_names_the_pod_everywhere(world: World, operator
     assert sentence in result["blocked"][-1]
     ended = {"kind": "stormservice", "result": "superseded"}
     assert value("brixflow_rollout_seconds_count", ended) == 1
-    assert value("brixflow_rollout_seconds_count", ended | {"result": "completed"}) == 2
+    completed = ended | {"result": "completed"}
+    await eventually(lambda: _true(value("brixflow_rollout_seconds_count", completed) == 2), what="two completed")
     assert (value("brixflow_decision_reasons_total", {"kind": "stormservice", "reason": "start-rollout"}) or 0) >= 3
 
 
