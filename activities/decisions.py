@@ -40,7 +40,9 @@ from planning.wire import CloseObject, CloseRollout, Decision, ObjectVersion, Re
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.02
-"""Changes that come within this time of each other are planned for together."""
+ROLLOUT_SETTLE_SECONDS = 0.1
+"""Changes that come within this time of each other are planned for together. In a rollout each decision stands in the
+history that people read: RoleSets that become ready one after another take one decision."""
 VIEW_STABLE_SECONDS = 5.0
 VIEW_SPREAD_SECONDS = 0.1
 """Added to the time above for each object whose view waits: a burst of changes is shown after it, not in its midst."""
@@ -156,7 +158,8 @@ class Decisions:
                 if decision is not None:
                     self._still_ours(poll)
                     return decision
-                await self._wait(poll, pause, beat=blocked.tick)
+                settle = SETTLE_SECONDS if request.rollout is None else ROLLOUT_SETTLE_SECONDS
+                await self._wait(poll, pause, settle, blocked.tick)
 
     def _still_ours(self, poll: Poll) -> None:
         if poll.over:

@@ -49,9 +49,13 @@ class CarryOut(Wire):
 
 
 class Outcomes(Wire):
-    """One outcome a step, in order; shorter than the steps when one failed."""
+    """One outcome a step, in order; shorter than the steps when one failed.
+
+    `gone`: the steps released the object, and a live read says that it is no more; nobody need ask again.
+    """
 
     outcomes: list[Outcome] = Field(default_factory=list)
+    gone: bool = False
 
 
 class WarmUp(Wire):

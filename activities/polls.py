@@ -86,6 +86,10 @@ class Polls:
             return 0.0
         return time.monotonic() - max(self._tended.get(uid, 0.0), since)
 
+    def was_tended(self, uid: str) -> bool:
+        """Whether a poll or a step of this process has ever been about the object."""
+        return uid in self._busy or uid in self._tended
+
     def touch(self, uid: str) -> None:
         """Count the object as looked after at this moment."""
         self._tended[uid] = time.monotonic()

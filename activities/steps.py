@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any
@@ -20,7 +20,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import adoption, budget_steps, child_steps, group_steps, object_steps, pod_steps
 from activities.decisions import heartbeat_seconds
-from activities.errors import KubeAmbiguous, KubeError
+from activities.errors import KubeAmbiguous, KubeError, KubeNotFound
 from activities.events import EventRecorder
 from activities.fences import Fence, StaleStep, StepRefused
 from activities.kube import KubeClient
@@ -115,7 +115,24 @@ class Steps:
             self._tell(order, about, step, outcome)
             for event in context.told:
                 self._recorder.record(context.fence.owner(), *event)
-        return Outcomes(outcomes=outcomes)
+        return Outcomes(outcomes=outcomes, gone=await self._is_gone(order, outcomes))
+
+    async def _is_gone(self, order: CarryOut, outcomes: Sequence[Outcome]) -> bool:
+        """Asked only after a finalizer was released. Gone is a live 404 about this very name, nothing else."""
+        released = [
+            step for step, outcome in zip(order.decision.steps, outcomes, strict=False)
+            if step.type == "release-finalizer" and isinstance(outcome, Done)
+        ]  # fmt: skip
+        if not released:
+            return False
+        ref, resource = order.ref, self._cache.stores[order.ref.kind].resource
+        try:
+            await self._client.get(resource, ref.namespace, ref.name)
+        except KubeNotFound as error:
+            return error.about == ref.name
+        except KubeError:
+            return False
+        return False
 
     def _contexts(self, order: CarryOut, fence: Fence) -> list[tuple[Any, StepContext]]:
         """Each step with its context; names of the whole decision are numbered through."""

@@ -21,6 +21,8 @@ from local.settings import LocalSettings
 SAMPLES = 60
 SERVICES_WATCHED = 10
 REPLICAS = 10
+SHOWN_SECONDS = 12.0
+"""After that time every RoleSet has shown that it is ready: what follows belongs to the update."""
 LARGE = (10, 5)
 """RoleSets and pods in each of the StormService that is deleted."""
 
@@ -119,7 +121,7 @@ async def events_per_roleset(surge: int) -> float:
         await made.create(0, replicas=REPLICAS, updateStrategy=strategy)
         async with made.kubelet():
             await until(lambda: made.is_complete(0), "the StormService becomes ready")
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(SHOWN_SECONDS)
             names = set(await made.rolesets_of(0))
             before = await events(temporal, made, names)
             storm = await made.storm(0)
@@ -133,7 +135,7 @@ async def events_per_roleset(surge: int) -> float:
                 return await made.is_complete(0) and len(await made.rolesets_of(0)) == REPLICAS
 
             await until(is_over, "the rolling update ends")
-            await asyncio.sleep(8.0)
+            await asyncio.sleep(SHOWN_SECONDS)
         return (await events(temporal, made, names) - before) / REPLICAS
 
 

@@ -57,11 +57,11 @@ static void count_decision(const brix_search *search, uint32_t blind)
             brix_add(&more->without_data[search->plan.item[i].strategy], 1);
 }
 
-/* Alone, vtc-basic charges the user with what the request is estimated to take. */
+/* Alone, vtc-basic charges the user with what the request is estimated to take, once however often it is decided. */
 static void account_user(const brix_search *search)
 {
     uint64_t input = search->request->prompt_tokens;
-    if (search->plan.items == 1 && search->plan.item[0].strategy == BRIX_VTC_BASIC)
+    if (search->request->avoids == 0 && search->plan.items == 1 && search->plan.item[0].strategy == BRIX_VTC_BASIC)
         brix_user_add(&search->view->map, &search->fair, search->request->user, input, brix_estimated_output(input),
                       search->now);
 }

@@ -4,6 +4,7 @@
  */
 #include <math.h>
 
+#include "range.h"
 #include "search.h"
 
 #define EQUAL 1e-9
@@ -14,60 +15,34 @@ typedef struct {
     uint32_t equals; /* seen so far, the kept one included */
 } best;
 
-/* Keep the greater; among equals each is kept with the same chance. */
-static void consider(brix_search *search, best *best, const brix_pod_row *pod, double score)
+/* The pod with the given number among those that score at least so much. */
+static const brix_pod_row *one_of(const brix_chunk *chunk, const double *scores, double wanted, uint32_t number)
 {
-    if (best->pod && score < best->score - EQUAL)
-        return;
-    best->equals = best->pod && score <= best->score + EQUAL ? best->equals + 1 : 1;
-    if (best->equals == 1 || brix_random_below(&search->random, best->equals) == 0)
-        best->pod = pod;
-    if (best->equals == 1)
-        best->score = score;
-}
-
-/* --- least and most of a column, four at a time: one at a time waits for the one before ---- */
-
-#define LANES 4
-
-typedef struct {
-    double least; /* of what is finite; more than most when nothing is */
-    double most;
-} range;
-
-static inline void widen(range *range, double score)
-{
-    double low = score > -INFINITY ? score : INFINITY, high = score < INFINITY ? score : -INFINITY;
-    range->least = low < range->least ? low : range->least;
-    range->most = high > range->most ? high : range->most;
-}
-
-static range range_of(const double *scores, uint32_t count, range range_so_far)
-{
-    range lane[LANES];
     uint32_t c = 0;
-    for (int i = 0; i < LANES; i++)
-        lane[i] = range_so_far;
-    for (; c + LANES <= count; c += LANES)
-        for (int i = 0; i < LANES; i++)
-            widen(&lane[i], scores[c + (uint32_t)i]);
-    for (; c < count; c++)
-        widen(&lane[0], scores[c]);
-    for (int i = 1; i < LANES; i++) {
-        lane[0].least = lane[i].least < lane[0].least ? lane[i].least : lane[0].least;
-        lane[0].most = lane[i].most > lane[0].most ? lane[i].most : lane[0].most;
-    }
-    return lane[0];
+    while (!(scores[c] >= wanted) || number-- > 0)
+        c++;
+    return chunk->pod[c];
 }
 
-/* Consider those of a column that may be the best. */
+/* Keep the greatest; among equals, also those of chunks before, each is kept with the same chance. */
 static void consider_all(brix_search *search, best *best, const brix_chunk *chunk, const double *scores)
 {
-    double most = range_of(scores, chunk->count, (range){INFINITY, -INFINITY}).most;
-    double least_wanted = most > -INFINITY ? most - EQUAL : -INFINITY;
+    double most = brix_range_of(scores, chunk->count, BRIX_NO_RANGE).most;
+    double wanted = most > -INFINITY ? most - EQUAL : -INFINITY;
+    uint32_t count = 0;
+    if (best->pod && most < best->score - EQUAL)
+        return;
     for (uint32_t c = 0; c < chunk->count; c++)
-        if (scores[c] >= least_wanted)
-            consider(search, best, chunk->pod[c], scores[c]);
+        count += scores[c] >= wanted;
+    if (count == 0)
+        return;
+    if (!best->pod || most > best->score + EQUAL) {
+        best->equals = 0;
+        best->score = most;
+    }
+    best->equals += count;
+    if (brix_random_below(&search->random, best->equals) < count)
+        best->pod = one_of(chunk, scores, wanted, brix_random_below(&search->random, count));
 }
 
 /* --- an explanation ---- */
@@ -171,7 +146,7 @@ static const brix_pod_row *pick_by_score(brix_search *search, uint32_t *blind)
 #define KEPT 4 /* items whose scores are computed once, where all candidates are in one chunk */
 
 typedef struct {
-    range of[BRIX_PLAN_ITEMS];
+    brix_range of[BRIX_PLAN_ITEMS];
     double weights;
     best best;
     double kept[KEPT][BRIX_CHUNK];
@@ -190,18 +165,18 @@ static void find_ranges(brix_search *search, const brix_chunk *chunk, void *cont
         double *scores = room_for(blend, i);
         brix_scores(search, chunk, search->plan.item[i].strategy, scores);
         tell_scores(search, chunk, i, scores);
-        blend->of[i] = range_of(scores, chunk->count, blend->of[i]);
+        blend->of[i] = brix_range_of(scores, chunk->count, blend->of[i]);
     }
 }
 
 /* Brought to 0..1, more is better: final += share * that. All equal: 1. Without data: 0. */
-static void add_share(const double *scores, uint32_t count, range range, int larger, double share, double *final)
+static void add_share(const double *scores, uint32_t count, brix_range range, int larger, double share, double *final)
 {
     double width = range.most - range.least, zero = larger ? range.least : range.most;
     double factor = width > 0 ? (larger ? share : -share) / width : 0, constant = width > 0 ? 0 : share;
     for (uint32_t c = 0; c < count; c++) {
         double part = (scores[c] - zero) * factor + constant;
-        final[c] += isfinite(scores[c]) ? part : 0;
+        final[c] += scores[c] - scores[c] == 0 ? part : 0; /* finite */
     }
 }
 
@@ -228,7 +203,7 @@ static const brix_pod_row *pick_by_list(brix_search *search, uint32_t *blind)
     blend.weights = 0;
     blend.best.pod = NULL;
     for (uint32_t i = 0; i < search->plan.items; i++) {
-        blend.of[i] = (range){INFINITY, -INFINITY};
+        blend.of[i] = BRIX_NO_RANGE;
         blend.weights += search->plan.item[i].weight;
     }
     brix_each_chunk(search, find_ranges, &blend);

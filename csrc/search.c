@@ -85,8 +85,11 @@ static void add_growth(const brix_search *search, brix_chunk *chunk)
     const _Atomic uint64_t *local = brix_gauge_row(map, BRIX_GAUGE_LOCAL), *remote = brix_gauge_row(map, BRIX_GAUGE_REMOTE);
     const _Atomic uint64_t *running = brix_gauge_row(map, BRIX_GAUGE_RUNNING);
     uint64_t oldest = brix_gauge_oldest(search->now);
+    int load_only = (search->needs & BRIX_NEEDS_GAUGES) == 0;
     for (uint32_t c = 0; c < chunk->count; c++) {
         uint32_t place = chunk->place[c];
+        if (load_only && !(brix_gauge_at(remote, place) > 0))
+            continue;
         chunk->growth[c] = NAN;
         if (atomic_load_explicit(taken + place, memory_order_acquire) < oldest ||
             atomic_load_explicit(owner + place, memory_order_relaxed) != chunk->generation[c])

@@ -67,6 +67,7 @@ class Loop:
         self.memory = memory
         self.rollout = rollout
         self.searchable = False
+        self.gone = False
         self.started_at: datetime | None = None
         self.steps: dict[str, int] = {}
         self._edits = asyncio.Lock()
@@ -111,7 +112,8 @@ class Loop:
         outcomes: Sequence[Outcome] = []
         if decision.steps:
             try:
-                outcomes = (await self.unhurried(self._steps(decision))).outcomes
+                answer = await self.unhurried(self._steps(decision))
+                outcomes, self.gone = answer.outcomes, answer.gone
             except ActivityError as error:
                 outcomes = _all_failed(decision, str(error.cause or error))
         for step, outcome in zip(decision.steps, outcomes, strict=False):

@@ -17,6 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.rollout import RolloutWorkflow
     from workflows.shown import start_attributes
 
+GONE = "the object is gone"
+
 
 @workflow.defn(name="Object", sandboxed=False)
 class ObjectWorkflow(Commands):
@@ -37,6 +39,9 @@ class ObjectWorkflow(Commands):
             if closing is not None:
                 return await self._close(decision, closing)
             await self._act(decision)
+            if self._loop.gone:
+                await self._loop.handlers_finished()
+                return GONE
             if workflow.info().is_continue_as_new_suggested():
                 await self._loop.handlers_finished()
                 workflow.continue_as_new(ObjectState.of(self._loop.ref, self._loop.memory))
@@ -49,7 +54,7 @@ class ObjectWorkflow(Commands):
         await self._loop.handlers_finished()
         if closing.successor is not None:
             workflow.continue_as_new(ObjectState.of(closing.successor))
-        return "the object is gone"
+        return GONE
 
     async def _act(self, decision: Answer) -> None:
         starting = next((step for step in decision.steps if isinstance(step, StartRollout)), None)

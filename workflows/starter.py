@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecutionDescription
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 10
 UNTENDED_SECONDS = 60.0
+NEW_UNTENDED_SECONDS = 8.0
+"""A new object that nobody has looked after for so long took the name of one whose workflow was just about to close."""
 SWEEP_SECONDS = 5.0
 JAMMED_ATTEMPTS = 5
 """Attempts of one workflow task after which it is taken to fail for ever; they are about two minutes apart in all."""
@@ -65,6 +67,7 @@ class Starter:
         self._set_up = set_up
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[str] = set()
+        self._new: dict[str, float] = {}
         self._began = time.monotonic()
         self.searchable = False
 
@@ -85,7 +88,9 @@ class Starter:
                 self._cache.stores[kind].added = None
 
     def _arrived(self, obj: Json) -> None:
-        self._enqueue(ref_of(obj))
+        ref = ref_of(obj)
+        self._new[ref.uid] = time.monotonic()
+        self._enqueue(ref)
 
     def _enqueue(self, ref: Ref) -> None:
         if ref.uid not in self._queued:
@@ -135,9 +140,20 @@ class Starter:
             await asyncio.sleep(SWEEP_SECONDS)
             refs = [ref_of(obj) for kind in self._planners for obj in self._cache.stores[kind].objects()]
             self._polls.keep_only({ref.uid for ref in refs})
+            self._start_overlooked(refs)
             for ref in refs:
                 if self._polls.untended_seconds(ref.uid, self._began) > UNTENDED_SECONDS:
                     await self._rescue(ref)
+
+    def _start_overlooked(self, refs: Sequence[Ref]) -> None:
+        """Ask again for objects that are new and were never looked after; forget those that were."""
+        clock, refs_by_uid = time.monotonic(), {ref.uid: ref for ref in refs}
+        for uid, since in list(self._new.items()):
+            if uid not in refs_by_uid or self._polls.was_tended(uid):
+                del self._new[uid]
+            elif clock - since > NEW_UNTENDED_SECONDS:
+                self._new[uid] = clock
+                self._enqueue(refs_by_uid[uid])
 
     async def _rescue(self, ref: Ref) -> None:
         log.info("untended object=%s", ref.workflow_id)

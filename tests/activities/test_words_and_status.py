@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from activities.blocked import BlockedNews
-from activities.status import same_status
+from activities.status import LONGEST_PAUSE_SECONDS, Pace, same_status
 from activities.wording import SUMMARY_BYTES, cut_bytes, decision_line, step_line
 from planning.wire import CreatePods, CreateRoleSets, Decision, DeletePods, StartRollout, Target, UnknownStep
 
@@ -60,3 +60,16 @@ def test_what_blocks_is_told_once_it_lasts_and_again_only_when_it_is_another_tro
     assert news.look("uid", image, 18.0)[0]
     assert news.look("uid", "", 19.0) == (False, float("inf"))
     assert news.look("uid", image, 20.0) == (False, 5.0)
+
+
+def test_a_status_is_written_at_once_after_a_quiet_moment_and_paced_in_a_burst() -> None:
+    pace = Pace()
+    assert pace.seconds_left("a", 100.0) <= 0
+    pace.wrote("a", 100.0)
+    assert 0 < pace.seconds_left("a", 100.0) < 0.3
+    assert pace.seconds_left("b", 100.0) <= 0
+    assert pace.seconds_left("a", 101.0) <= 0
+    for number in range(60):
+        pace.wrote(f"other-{number}", 101.0)
+    pace.wrote("a", 101.0)
+    assert pace.seconds_left("a", 101.0) == LONGEST_PAUSE_SECONDS

@@ -40,3 +40,10 @@ def test_writer_and_readers_race_nowhere(tmp_path: Path, segment_path: Path) -> 
     done = subprocess.run([threads, segment_path, str(SECONDS)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ThreadSanitizer" not in done.stderr
+
+
+def test_the_vector_path_of_ranges_agrees_with_its_reference(tmp_path: Path) -> None:
+    command = ["gcc", *FLAGS, *MEMORY, "-Icsrc", "tests/csrc/range.c", "-o", str(tmp_path / "range")]
+    subprocess.run(command, cwd=ROOT, check=True)
+    done = subprocess.run([tmp_path / "range"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "agree\n"), done.stdout + done.stderr

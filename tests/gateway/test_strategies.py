@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.settings import Host
 from tests.gateway.pages import Histograms, page
 from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import Rig, chat
@@ -37,6 +38,13 @@ async def say() -> AsyncIterator[Say]:
     yield set_page
     for engine in told:
         await engine.say("")
+
+
+@pytest.fixture
+def once(host: Host) -> None:
+    """For what takes seconds and is the collector's, which both hosts share."""
+    if host != Host.MODULE:
+        pytest.skip("the collector is the same for both hosts")
 
 
 async def two_pods(rig: Rig, model: str, engines: list[Engine], **labels: str) -> list[str]:
@@ -89,6 +97,7 @@ async def test_traffic_leaves_the_pod_whose_gauge_grows(
     assert await rig.metric(WITHOUT_DATA, strategy=strategy) == blind
 
 
+@pytest.mark.usefixtures("once")
 async def test_least_busy_time_leaves_the_engine_that_works(
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], say: Say, model: str
 ) -> None:
@@ -124,7 +133,7 @@ async def test_traffic_leaves_the_pod_whose_requests_grow(
     strategy: str, names: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Averages are those of what finished between two scrapes: an engine that was fast and is slow now is left."""
-    model = f"{model}-{strategy}"
+    model = f"{strategy}-{model[-30:]}"
     pods, histories = await two_pods(rig, model, engines), [Histograms(), Histograms()]
     for means in ((0.1, 5.0), (50.0, 0.5)):
         before = await rig.metric("brixflow_scrapes_total")
@@ -219,6 +228,7 @@ async def test_a_strategy_without_data_serves_and_shows(  # R34
     assert await rig.metric(WITHOUT_DATA, strategy="least-utilization") == blind + 30
 
 
+@pytest.mark.usefixtures("once")
 async def test_data_of_an_engine_that_stopped_telling_is_forgotten(
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], say: Say, model: str
 ) -> None:
@@ -239,6 +249,7 @@ async def only_known(rig: Rig, pods: list[str]) -> bool:
     return [any(f'pod="{pod}"' in each for each in series) for pod in pods] == [False, True]
 
 
+@pytest.mark.usefixtures("once")
 async def test_a_page_of_all_ranks_tells_each_port_apart(  # 25, 38
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], say: Say, model: str
 ) -> None:

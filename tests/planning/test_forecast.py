@@ -318,3 +318,73 @@ def test_an_object_on_its_way_out_takes_no_command() -> None:
     cluster = settled(role("engine"))
     cluster.storm["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert change_for(Order("pause"), cluster.storm) == Refused("stormservice/storm is being deleted")
+
+
+# What is foretold is what happens.
+
+
+def change_image(spec: Json) -> None:
+    spec["template"]["spec"]["roles"][0]["template"]["spec"]["containers"][0]["image"] = "engine:v2"
+
+
+def change_command(spec: Json) -> None:
+    spec["template"]["spec"]["roles"][1]["template"]["spec"]["containers"][0]["command"] = ["serve"]
+
+
+def more_rolesets(spec: Json) -> None:
+    spec["replicas"] = 3
+
+
+def fewer_rolesets(spec: Json) -> None:
+    spec["replicas"] = 1
+
+
+def wider_role(spec: Json) -> None:
+    spec["template"]["spec"]["roles"][1]["replicas"] = 3
+
+
+def narrower_role(spec: Json) -> None:
+    spec["template"]["spec"]["roles"][1]["replicas"] = 1
+
+
+def other_role(spec: Json) -> None:
+    spec["template"]["spec"]["roles"][0] = role("router", 1)
+
+
+def other_budget(spec: Json) -> None:
+    spec["template"]["spec"]["roles"][0]["updateStrategy"] = {"type": "Recreate", "maxSurge": 1}
+
+
+CHANGES = (
+    change_image, change_command, more_rolesets, fewer_rolesets, wider_role, narrower_role, other_role, other_budget,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "InPlaceUpdate"])
+@pytest.mark.parametrize("first", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("second", [None, change_image, wider_role], ids=lambda change: getattr(change, "__name__", ""))
+def test_a_plan_that_is_carried_out_replaces_exactly_the_pods_it_told(strategy: str, first: Any, second: Any) -> None:
+    cluster = settled(role("prefill", 1), role("decode", 2), replicas=2, updateStrategy={"type": strategy})
+    wanted = deepcopy(cluster.storm)
+    for change in (first, *([second] if second and second is not first else [])):
+        change(wanted["spec"])
+    foretold = counts(plan_of(cluster, wanted))
+    before = pods_by_role(cluster)
+    cluster.edit().clear()
+    cluster.storm["spec"] |= wanted["spec"]
+    cluster.settle()
+    after = pods_by_role(cluster)
+    for name, (pods, replaced, patched, created, deleted) in foretold.items():
+        had, have = before.get(name, set()), after.get(name, set())
+        assert len(had) == pods
+        assert len(had & have) == pods - replaced - deleted, name
+        assert len(have) == pods + created - deleted, name
+        assert patched == 0
+    assert foretold.keys() >= after.keys() | before.keys()
+
+
+def pods_by_role(cluster: Cluster) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for pod in cluster.all("pod"):
+        found.setdefault(pod["metadata"]["labels"]["role-name"], set()).add(pod["metadata"]["uid"])
+    return found

@@ -6,7 +6,7 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from crds import labels
@@ -189,7 +189,24 @@ happenings = st.lists(
 )
 
 
+FOUND = {"roles": [(0, False, {}, False)], "budget": {}, "strategy": "Parallel", "in_place": False}
+"""Lives that broke a rule once stay as examples."""
+
+
 @given(beginnings, happenings)
+@example(
+    {**FOUND, "replicas": 3, "grown": True},
+    [(Life.scale, 0, 4, 0), (Life.pause, 1, 0, 0), (Life.edit_template, 0, 1, 1)],
+)
+@example(
+    {**FOUND, "replicas": 2, "grown": False},
+    [
+        (Life.edit_template, 0, 1, 0),
+        (Life.scale_a_role, 0, 0, 2),
+        (Life.edit_template, 0, 0, 0),
+        (Life.scale_a_role, 0, 1, 1),
+    ],
+)
 @settings(
     max_examples=settings.default.max_examples // 2,
     deadline=None,

@@ -146,10 +146,10 @@ def test_a_failed_revision_is_held_and_what_serves_is_made_up_for(text, desired,
         ("OU", 4, (1, 1), [("old", 1), ("new", 1)]),
         ("OOU", 9, (2, 1), [("old", 4), ("new", 2)]),
         ("OUU", 6, (1, 2), [("old", 1), ("new", 2)]),
-        ("OU", 3, (0, 0), [("new", 2)]),
+        ("OU", 3, (0, 0), [("new", 1)]),
     ],
 )
-def test_c_the_shortfall_of_each_revision_is_made_without_a_bound(text, desired, shown, created):
+def test_c_the_shortfall_of_each_revision_is_made_within_the_surge(text, desired, shown, created):
     found = scale(fleet(text, desired, 0, 1, paused=True, shown_current=shown[0], shown_updated=shown[1]))
     assert found.creates == created
     assert found.acted

@@ -54,6 +54,7 @@ def test_another_image_in_place_fails_no_request_and_keeps_the_pods(system: Syst
     assert all(any(name in message for message in completed) for name in names)
 
 
+@pytest.mark.slow
 def test_an_image_that_nobody_has_takes_one_pod_and_the_next_edit_mends_it(system: System, service: str) -> None:
     system.apply(in_place_manifest(service))
     system.wait_ready(service)

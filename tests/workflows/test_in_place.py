@@ -152,7 +152,7 @@ async def test_a_terminated_workflow_goes_on_where_the_pods_say(
 ) -> None:
     monkeypatch.setattr("workflows.starter.UNTENDED_SECONDS", 2.0)
     async with PaperNode(world).running():
-        await world.create(in_place("pair", drainSeconds=3))
+        await world.create(in_place("pair", 1, drainSeconds=3))
         await eventually(lambda: world.is_ready("pair", ROLESETS))
         before = uids(await world.all(PODS))
         await edit(world, "pair", image="engine:v2")

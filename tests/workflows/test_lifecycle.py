@@ -196,3 +196,19 @@ async def test_search_attributes_and_details_say_what_happens(
     assert attributes["Blocked"] is False
     found = await temporal.get_workflow_handle(object_id(world, "llama")).describe()
     assert await found.static_summary() == f"stormservice {world.namespace}/llama"
+
+
+async def test_a_new_object_is_acted_for_without_a_first_poll_and_closes_without_a_last(
+    world: World, operator: Operator, temporal: Client
+) -> None:
+    await world.create(role_set("alone"))
+    async with world.kubelet():
+        await eventually(lambda: world.is_ready("alone", ROLESETS))
+        await world.delete(ROLESETS, "alone")
+        handle = temporal.get_workflow_handle(f"roleset/{world.namespace}/alone")
+        assert await handle.result() == "the object is gone"
+    history = await handle.fetch_history()
+    asked = [event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events]
+    activities = [name for name in asked if name]
+    assert (activities[0], activities[-1]) == ("carry_out", "carry_out")
+    assert activities.count("next_decision") <= 4
