@@ -158,7 +158,7 @@ static void drive(brix_reader *reader, char *output)
 static void scrape(brix_writer *writer, brix_reader *reader)
 {
     static const char *const strategies[] = {"least-kv-cache", "least-latency:2,throughput,least-request:3",
-                                             "session-affinity,least-busy-time", "power-of-two"};
+                                             "session-affinity,least-busy-time", "vtc-basic"};
     brix_text page = mutated(), id = mutated();
     brix_sample sample;
     brix_decision decision;
@@ -166,7 +166,10 @@ static void scrape(brix_writer *writer, brix_reader *reader)
     brix_scrape given = {.page = page, .model = {"m", 1}, .rank = (int32_t)dice(3) - 1,
                          .now = 1000000000u + dice(2000000000u), .local = dice(4)};
     brix_request request = {.model = {"m", 1}, .strategy = {strategy, strlen(strategy)}, .session_id = id,
-                            .session_key = page, .random = state, .now = given.now};
+                            .session_key = page, .user = id, .prompt_tokens = dice(1000), .random = state,
+                            .now = given.now};
+    brix_users users;
+    brix_writer_users(writer, given.now, &users);
     brix_writer_scrape(writer, dice(6), &given);
     brix_writer_sample(writer, dice(6), given.now, &sample);
     brix_reader_decide(reader, &request, &decision);

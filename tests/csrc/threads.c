@@ -108,10 +108,12 @@ static void gauge(brix_writer *writer, uint32_t round)
 static void decide(brix_reader *reader, uint64_t random)
 {
     static const char *const strategies[] = {"least-request", "least-kv-cache", "least-request:2,least-latency",
-                                             "power-of-two"};
-    const char *strategy = strategies[random >> 40 & 3];
+                                             "vtc-basic"};
+    static const char *const users[] = {"ada", "bob", "", "eve"};
+    const char *strategy = strategies[random >> 40 & 3], *user = users[random >> 42 & 3];
     brix_request request = {.model = {"m", 1}, .strategy = {strategy, strlen(strategy)}, .filter = {"a=b", 3},
-                            .random = random, .now = 2000000000u};
+                            .user = {user, strlen(user)}, .prompt_tokens = random & 255, .random = random,
+                            .now = 2000000000u + (random & 0xffffffffu)};
     brix_decision decision;
     need(brix_reader_decide(reader, &request, &decision));
     if (decision.verdict != BRIX_CHOSEN || decision.pod_name_length != decision.address_length ||
@@ -179,6 +181,8 @@ int main(int count, char **arguments)
         }
         publish(writer, round);
         gauge(writer, round);
+        brix_users users;
+        need(brix_writer_users(writer, 2000000000u, &users));
         need(brix_writer_sweep(writer, &swept));
         brix_writer_totals(writer, &totals);
     }
