@@ -28,7 +28,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def eventually(check: Callable[[], Any], within: float = 10, every: float = 0.02) -> Any:
+async def eventually(check: Callable[[], Any], within: float = 30, every: float = 0.02) -> Any:
     """The first true answer of `check`, which may be a coroutine function."""
     last: Any = None
     deadline = time.monotonic() + within

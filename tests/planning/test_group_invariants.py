@@ -33,6 +33,13 @@ def ready_uids(cluster: Cluster) -> set[str]:
     return {uid_of(found) for found in groups(cluster) if found.get("status", {}).get("phase") == "Ready"}
 
 
+def ready_slots(cluster: Cluster) -> set[str]:
+    """What a budget of slots counts: an old group beside its ready successor is spare."""
+    slot = "stormservice.orchestration.aibrix.ai/role-replica-index"
+    ready = ready_uids(cluster)
+    return {labels_of(found)[slot] for found in groups(cluster) if uid_of(found) in ready}
+
+
 def worker(cluster: Cluster) -> dict[str, Any]:
     return cluster.edit("roleset", "set")["roles"][0]
 
@@ -84,10 +91,10 @@ def step_all(cluster: Cluster) -> None:
     if int(spec.get("podGroupSize") or 1) < 2:
         cluster.step("roleset", "set")
         return
-    before, total = ready_uids(cluster), counted(cluster)
+    before, total = ready_slots(cluster), counted(cluster)
     ready_pods = sum(is_ready(pod) for pod in direct(cluster))
     cluster.step("roleset", "set")
-    taken = len(before - ready_uids(cluster))
+    taken = len(before - ready_slots(cluster))
     assert taken <= max(0, len(before) + ready_pods - (desired - unavailable))
     assert counted(cluster) <= max(total, desired + (surge if desired else 0))
 
