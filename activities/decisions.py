@@ -28,7 +28,7 @@ from activities.kube import KubeClient
 from activities.messages import NEXT_DECISION, Answer, DecisionRequest
 from activities.metrics import Metrics
 from activities.polls import Poll, Polls
-from activities.status import StatusWriter
+from activities.status import StatusWriter, same_status
 from activities.store import Cache, Store
 from activities.wording import STEP_EVENTS
 from crds import labels
@@ -124,6 +124,15 @@ class Decisions:
         request = DecisionRequest(ref=ref)
         found = self._first(request, live)
         return self._answer(request, found) if found is not None else None
+
+    def needs(self, ref: Ref) -> bool:
+        """Whether a poll about the object would act: steps to take, or a status to write."""
+        live = self._live(ref)
+        plan = self._plan(self._planners[ref.kind], DecisionRequest(ref=ref), live) if live is not None else None
+        if plan is None or live is None:
+            return False
+        acts = plan.decision is not None and bool(plan.decision.steps)
+        return acts or (plan.status is not None and not same_status(live.get("status") or {}, plan.status))
 
     def _first(self, request: DecisionRequest, live: Json) -> Decision | None:
         plan = self._plan(self._planners[request.ref.kind], request, live)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -42,6 +43,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.shown import Shown, started_with
 
 Result = TypeVar("Result")
+SETTLED_PHASE = "Ready"
 
 
 def is_fresh(opening: Answer, now: datetime) -> bool:
@@ -68,6 +70,7 @@ class Loop:
         self.rollout = rollout
         self.searchable = False
         self.gone = False
+        self._poll_lost = False
         self.started_at: datetime | None = None
         self.steps: dict[str, int] = {}
         self._edits = asyncio.Lock()
@@ -84,7 +87,7 @@ class Loop:
             return opening
         while True:
             try:
-                answer = await self.unhurried(self._poll())
+                answer = await self.unhurried(self._asked())
             except ActivityError as error:
                 self.note("poll failed", str(error.cause or error))
                 await self.pause_for(timing.AFTER_POLL_FAILED, "ask again: the last poll could not be run")
@@ -92,7 +95,28 @@ class Loop:
                 self.searchable = answer.searchable
                 return answer
 
-    def _poll(self) -> Awaitable[Answer]:
+    async def _asked(self) -> Answer:
+        """The answer of a poll; one that is said to be lost with its process is given up for another."""
+        while True:
+            self._poll_lost = False
+            poll = self._poll()
+            await workflow.wait_condition(lambda: self._poll_lost or poll.done())  # noqa: B023 - awaited at once
+            if poll.done():
+                return await poll
+            poll.cancel()
+            with suppress(ActivityError):
+                return await poll
+
+    def lose_poll(self) -> None:
+        """The process that polls is gone: ask again."""
+        self._poll_lost = True
+
+    @property
+    def is_settled(self) -> bool:
+        """The object was shown as ready, and no rollout is under way here."""
+        return self.rollout is None and self.memory.shown.phase == SETTLED_PHASE
+
+    def _poll(self) -> workflow.ActivityHandle[Answer]:
         request = DecisionRequest(ref=self.ref, memory=self.memory, rollout=self.rollout, started_at=self.started_at)
         jitter = timing.POLL_LIFE_JITTER * workflow.random().random()
         return workflow.start_activity(
@@ -101,7 +125,7 @@ class Loop:
             result_type=Answer,
             task_queue=timing.WORKFLOWS_QUEUE,
             start_to_close_timeout=timing.POLL_LIFE + jitter,
-            heartbeat_timeout=timing.timing.heartbeat,
+            heartbeat_timeout=timing.timing.heartbeat * (timing.SETTLED_HEARTBEATS if self.is_settled else 1),
             retry_policy=timing.RETRY_POLL,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
             summary=waiting_line(self.memory.shown, self.rollout),

@@ -46,6 +46,11 @@ class ObjectWorkflow(Commands):
                 await self._loop.handlers_finished()
                 workflow.continue_as_new(ObjectState.of(self._loop.ref, self._loop.memory))
 
+    @workflow.signal
+    def look(self) -> None:
+        """Sent by a process that took over: the poll is lost with its predecessor, and there is something to do."""
+        self._loop.lose_poll()
+
     async def _cancelled(self) -> str:
         return "ignored: delete the object instead"
 

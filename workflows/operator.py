@@ -164,7 +164,16 @@ class Operator:
                 self._searchable(await temporal_setup.set_up(client, self._settings.temporal))
                 return decisions.searchable
 
-            starter = Starter(client, self.cache, self._planners, self._polls, self.metrics, decisions.opening, set_up)
+            starter = Starter(
+                client,
+                self.cache,
+                self._planners,
+                self._polls,
+                self.metrics,
+                decisions.opening,
+                set_up,
+                decisions.needs,
+            )
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)

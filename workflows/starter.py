@@ -35,6 +35,9 @@ STARTS_AT_ONCE = 10
 UNTENDED_SECONDS = 60.0
 NEW_UNTENDED_SECONDS = 8.0
 """A new object that nobody has looked after for so long took the name of one whose workflow was just about to close."""
+LOST_SECONDS = 4.0
+"""An object that needs something and has had no poll for so long lost it with the process before this one."""
+WAKE_AGAIN_SECONDS = 15.0
 SWEEP_SECONDS = 5.0
 JAMMED_ATTEMPTS = 5
 """Attempts of one workflow task after which it is taken to fail for ever; they are about two minutes apart in all."""
@@ -46,6 +49,7 @@ class Starter:
 
     `opening` makes the first decision about a new object, which goes along with the start. `searchable`: search
     attributes may be given; `set_up` registers them anew when a start is refused, and answers whether they may.
+    `needs` tells whether an object has something to be done.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Starter:
         metrics: Metrics,
         opening: Callable[[Ref], Answer | None] = lambda _: None,
         set_up: Callable[[], Awaitable[bool]] | None = None,
+        needs: Callable[[Ref], bool] = lambda _: False,
     ) -> None:
         self._client = client
         self._cache = cache
@@ -65,6 +70,9 @@ class Starter:
         self._metrics = metrics
         self._opening = opening
         self._set_up = set_up
+        self._needs = needs
+        self._inherited: set[str] = set()
+        self._woken: dict[str, float] = {}
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[str] = set()
         self._new: dict[str, float] = {}
@@ -76,8 +84,9 @@ class Starter:
         for kind in self._planners:
             store = self._cache.stores[kind]
             store.added = self._arrived
-            for obj in store.objects():
-                self._arrived(obj)
+            for ref in map(ref_of, store.objects()):
+                self._inherited.add(ref.uid)
+                self._enqueue(ref)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sweep())
@@ -141,9 +150,27 @@ class Starter:
             refs = [ref_of(obj) for kind in self._planners for obj in self._cache.stores[kind].objects()]
             self._polls.keep_only({ref.uid for ref in refs})
             self._start_overlooked(refs)
+            await self._wake_lost(refs)
             for ref in refs:
                 if self._polls.untended_seconds(ref.uid, self._began) > UNTENDED_SECONDS:
                     await self._rescue(ref)
+
+    async def _wake_lost(self, refs: Sequence[Ref]) -> None:
+        """After a takeover: polls of settled objects go unnoticed for a minute, so those in need are woken."""
+        clock = time.monotonic()
+        self._woken = {uid: at for uid, at in self._woken.items() if clock - at < WAKE_AGAIN_SECONDS}
+        if clock - self._began < LOST_SECONDS:
+            return
+        self._inherited = {uid for uid in self._inherited if not self._polls.was_tended(uid)}
+        for ref in refs:
+            if ref.uid not in self._inherited or ref.uid in self._woken or not self._needs(ref):
+                continue
+            self._woken[ref.uid] = clock
+            log.info("poll-lost object=%s", ref.workflow_id)
+            try:
+                await self._client.get_workflow_handle(ref.workflow_id).signal(ObjectWorkflow.look)
+            except RPCError as error:
+                log.info("not-woken object=%s error=%s", ref.workflow_id, error)
 
     def _start_overlooked(self, refs: Sequence[Ref]) -> None:
         """Ask again for objects that are new and were never looked after; forget those that were."""

@@ -17,6 +17,9 @@ the workflow task that asked for it, without a way through the matching service.
 burst (30 StormServices: 5.4 s instead of 12.6 s). What may hang, as calls to engines do, belongs on a queue of its own;
 API writes are bounded by the client's connections instead of by the queue."""
 
+SETTLED_HEARTBEATS = 4
+"""A settled object's poll beats so much more seldom: its beats were most of what a quiet cluster costs Temporal. After
+a takeover the new process wakes those that need something (`look`), so nobody waits for the longer timeout."""
 WORKFLOW_TASK_LIFE = timedelta(seconds=5)
 """Half of Temporal's default: a workflow task that died with its process is part of every takeover."""
 POLL_LIFE = timedelta(hours=12)

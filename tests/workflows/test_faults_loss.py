@@ -186,6 +186,27 @@ async def test_of_two_operators_the_one_cut_off_stops_and_the_other_takes_over(
         await api.stop()
 
 
+@pytest.mark.timeout(120)
+async def test_a_settled_object_in_need_is_woken_by_the_next_operator_long_before_its_poll_is_missed(
+    world: World, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    process = OperatorProcess(control_plane.kubeconfig, control_plane.temporal_address, tmp_path / "operator.log")
+    process.variables["BRIXFLOW_WATCH_HEARTBEAT_SECONDS"] = "15"
+    try:
+        await process.started()
+        async with world.kubelet():
+            await world.create(storm_service("llama"))
+            await eventually(lambda: world.is_ready("llama"))
+            await asyncio.sleep(7)
+            process.kill()
+            await world.patch(STORM_SERVICES, "llama", {"spec": {"replicas": 2}})
+            await process.started()
+            await eventually(lambda: world.is_at("llama", "v1", 2), seconds=30)
+        assert "poll-lost" in process.log.read_text()
+    finally:
+        process.kill()
+
+
 @pytest.mark.timeout(180)
 async def test_a_reset_of_either_workflow_is_survived_without_a_change(
     world: World, operator: Operator, temporal: Client
