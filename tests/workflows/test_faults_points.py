@@ -21,7 +21,7 @@ from tests.workflows.proxies import ApiProxy, Points, TemporalProxy
 from tests.workflows.rig import OperatorProcess, World, eventually, storm_service
 
 REPLICAS, SURGE = 2, 1
-SAMPLE = [(2, True), (5, False), (9, True)]
+SAMPLE = [(3, True), (8, False)]
 
 
 @dataclass
