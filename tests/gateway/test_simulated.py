@@ -58,7 +58,7 @@ async def takes(rig: Rig, pod: str, least: float, most: float) -> bool:
     return least < await rig.metric("brixflow_pod_first_token_seconds", pod=pod) < most
 
 
-@pytest.mark.parametrize("flavour", ["sglang", "xllm"])
+@pytest.mark.parametrize("flavour", ["sglang", pytest.param("xllm", marks=pytest.mark.slow)])
 async def test_every_flavours_cache_usage_moves_traffic(
     rig: Rig, host: Host, client: aiohttp.ClientSession, model: str, flavour: str
 ) -> None:

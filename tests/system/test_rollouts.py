@@ -105,7 +105,7 @@ def scale_of(system: System, service: str) -> int:
     return int(json.loads(system.kubectl("get", "--raw", path))["status"]["replicas"])
 
 
-@pytest.mark.parametrize("moment", [0.3, 1.5, 3.0])
+@pytest.mark.parametrize("moment", [1.5, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (0.3, 3.0))])
 def test_an_operator_killed_in_mid_rollout_changes_nothing(system: System, service: str, moment: float) -> None:
     manifest = service_manifest(service, 2)
     system.apply(manifest)
@@ -151,6 +151,7 @@ async def test_a_deleted_service_leaves_nothing_behind(system: System, service: 
     raise AssertionError((await handle.describe()).status)
 
 
+@pytest.mark.slow
 def test_objects_follow_with_no_workflow_cache_at_all(system: System, service: str) -> None:
     system.environment["BRIXFLOW_WORKFLOW_CACHE"] = "0"
     assert "operator" in system.brixflow("up")

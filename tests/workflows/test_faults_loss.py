@@ -151,6 +151,7 @@ async def states(world: World) -> dict[str, str]:
     return {each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in found}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_of_two_operators_the_one_cut_off_stops_and_the_other_takes_over(
     control_plane: ControlPlane, world: World, tmp_path: Path
@@ -186,6 +187,7 @@ async def test_of_two_operators_the_one_cut_off_stops_and_the_other_takes_over(
         await api.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_a_settled_object_in_need_is_woken_by_the_next_operator_long_before_its_poll_is_missed(
     world: World, control_plane: ControlPlane, tmp_path: Path

@@ -21,7 +21,7 @@ from tests.workflows.proxies import ApiProxy, Points, TemporalProxy
 from tests.workflows.rig import OperatorProcess, World, eventually, storm_service
 
 REPLICAS, SURGE = 2, 1
-SAMPLE = [(3, True), (8, False)]
+SAMPLE = [(3, True)]
 
 
 @dataclass
