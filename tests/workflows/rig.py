@@ -189,11 +189,17 @@ class World:
         return same and conditions.get("Ready") == "True"
 
     async def is_at(self, name: str, image: str, replicas: int) -> bool:
-        """Ready, every pod runs `image`, and there are exactly as many RoleSets and pods as asked for."""
-        pods, rolesets = await self.all(PODS), await self.all(ROLESETS)
+        """Ready, every pod of its runs `image`, and there are exactly as many RoleSets and pods as asked for."""
+        pods, rolesets = await self.of(name, PODS), await self.of(name, ROLESETS)
         images = {pod["spec"]["containers"][0]["image"] for pod in pods}
         counts = (len(pods), len(rolesets)) == (replicas, replicas)
         return counts and images <= {f"engine:{image}"} and await self.is_ready(name)
+
+    async def of(self, name: str, resource: Resource) -> list[Json]:
+        """Those that belong to the StormService `name`: another one's carry its label."""
+        return [
+            each for each in await self.all(resource) if each["metadata"].get("labels", {}).get("app", name) == name
+        ]
 
     async def is_empty(self) -> bool:
         kinds = (STORM_SERVICES, ROLESETS, PODS, REVISIONS, SERVICES)

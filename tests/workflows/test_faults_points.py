@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,13 @@ class Struck:
     points: Points
     api: ApiProxy
     version: int = 0
+    untouched: dict[str, str] = field(default_factory=dict)
 
     async def begin(self) -> None:
         await self.process.started()
+        await self.world.create(storm_service("other"))
+        await eventually(lambda: self.world.is_ready("other"))
+        self.untouched = await self._others()
         await self.world.create(storm_service("llama", replicas=REPLICAS, image="v0"))
         await eventually(lambda: self.world.is_at("llama", "v0", REPLICAS))
 
@@ -54,6 +58,13 @@ class Struck:
             watching.cancel()
         await seen.look()
         seen.check(f"engine:{image}")
+        assert await self._others() == self.untouched, "a pod that has no part in the rollout was written to"
+
+    async def _others(self) -> dict[str, str]:
+        """Uid and version of each pod of the other StormService: its restart counts stand in the version too."""
+        return {
+            each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in await self.world.of("other", PODS)
+        }
 
     async def _restart(self) -> None:
         await self.points.struck.wait()
@@ -76,10 +87,10 @@ class Sightings:
             await asyncio.sleep(0.1)
 
     async def look(self) -> None:
-        rolesets = await self.world.all(ROLESETS)
+        rolesets = await self.world.of("llama", ROLESETS)
         self.most = max(self.most, sum("deletionTimestamp" not in each["metadata"] for each in rolesets))
         self.rolesets |= {each["metadata"]["uid"]: each for each in rolesets}
-        self.pods |= {each["metadata"]["uid"]: each for each in await self.world.all(PODS)}
+        self.pods |= {each["metadata"]["uid"]: each for each in await self.world.of("llama", PODS)}
 
     def check(self, image: str) -> None:
         """As many new pods as wanted, one for each RoleSet, never more RoleSets than the surge allows."""
