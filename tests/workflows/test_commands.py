@@ -201,7 +201,9 @@ async def test_a_blocked_rollout_names_the_pod_everywhere(world: World, operator
     ended = {"kind": "stormservice", "result": "superseded"}
     assert value("brixflow_rollout_seconds_count", ended) >= 1  # what an earlier test left may end as well
     completed = ended | {"result": "completed"}
-    await eventually(lambda: _true(value("brixflow_rollout_seconds_count", completed) == 2), what="two completed")
+    await eventually(
+        lambda: _true((value("brixflow_rollout_seconds_count", completed) or 0) >= 2), what="two completed"
+    )
     assert (value("brixflow_decision_reasons_total", {"kind": "stormservice", "reason": "start-rollout"}) or 0) >= 3
 
 
