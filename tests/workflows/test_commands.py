@@ -164,6 +164,9 @@ async def test_a_blocked_rollout_names_the_pod_everywhere(world: World, operator
     async with world.kubelet():
         await world.create(storm_service("llama"))
         await eventually(lambda: world.is_at("llama", "v1", 1))
+        value = operator.metrics.registry.get_sample_value
+        completed = {"kind": "stormservice", "result": "completed"}
+        await eventually(lambda: _true(value("brixflow_rollout_seconds_count", completed) == 1), what="one completed")
     await world.set_image("llama", "broken")
 
     async def broken_pod() -> str:
@@ -189,7 +192,6 @@ async def test_a_blocked_rollout_names_the_pod_everywhere(world: World, operator
     await eventually(shown, what="the page of the rollout names the pod")
     page = str(await rollout.query("__temporal_workflow_metadata"))
     assert f"| engine | 1 | 1 | 1 | {sentence}" in page
-    value = operator.metrics.registry.get_sample_value
     labels = {"kind": "stormservice", "cause": "crash"}
     await eventually(lambda: _true((value("brixflow_blocked_seconds_total", labels) or 0) > 0))
     async with world.kubelet():
