@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from activities.credentials import Credentials
 from activities.decisions import Decisions
+from activities.drains import Drains
 from activities.edits import Edits
 from activities.events import EventRecorder
 from activities.informer import Informer
@@ -176,6 +177,7 @@ class Operator:
             )
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
+            guards.append(asyncio.create_task(Drains(self._kube, self.cache).run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
         finally:
             self.acting = False
