@@ -32,10 +32,12 @@ class Programs:
         return cls(*programs)
 
     async def start_engine(self) -> Engine:
-        host = free_host()
-        engine = Engine(host, subprocess.Popen([self.engine, host, str(ENGINE_PORT)]))
+        engine = self.launch(free_host())
         await eventually(engine.answers)
         return engine
+
+    def launch(self, host: str) -> Engine:
+        return Engine(host, subprocess.Popen([self.engine, host, str(ENGINE_PORT)]))
 
     async def ask(self, *arguments: object) -> dict[str, float]:
         """What the client counted; see the head of load_client.c for its arguments."""

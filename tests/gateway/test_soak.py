@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,7 @@ from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import Rig
 from tests.gateway.test_accounting import FAIL, SUCCESS
 
+logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CONNECTIONS, CANCELS, ERRORS = 32, 100, 50
 WARM_UP = 20_000
@@ -71,5 +73,5 @@ async def test_every_ending_of_many_requests_is_counted_once_and_leaves_nothing(
     assert await rig.metric("brixflow_segment_anomalies_total") == anomalies
     if requests > WARM_UP:
         held_now = await memory(rig)
-        print(found, held, held_now)
+        logger.info("event=soaked counts=%s held=%s after=%s", found, held, held_now)
         assert not {name: (size, held_now[name]) for name, size in held.items() if held_now[name] > GROWTH * size}
