@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from csrc.build_binding import ROOT, module_sources, sources
 
 SECONDS = 4
@@ -42,8 +44,9 @@ def test_writer_and_readers_race_nowhere(tmp_path: Path, segment_path: Path) -> 
     assert "ThreadSanitizer" not in done.stderr
 
 
-def test_the_vector_path_of_ranges_agrees_with_its_reference(tmp_path: Path) -> None:
-    command = ["gcc", *FLAGS, *MEMORY, "-Icsrc", "tests/csrc/range.c", "-o", str(tmp_path / "range")]
+@pytest.mark.parametrize("of", ["range", "bytes"])
+def test_each_vector_path_agrees_with_its_reference(tmp_path: Path, of: str) -> None:
+    command = ["gcc", *FLAGS, *MEMORY, "-Icsrc", f"tests/csrc/{of}.c", "-o", str(tmp_path / of)]
     subprocess.run(command, cwd=ROOT, check=True)
-    done = subprocess.run([tmp_path / "range"], capture_output=True, text=True, check=False)
+    done = subprocess.run([tmp_path / of], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "agree\n"), done.stdout + done.stderr
