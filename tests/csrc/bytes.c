@@ -1,6 +1,7 @@
 /*
  * bytes.c: brix_plain and brix_mark against their scalar references, on random bytes that are often the hard ones.
  */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
