@@ -65,8 +65,9 @@ def test_a_kill_before_any_store_leaves_a_segment_that_serves_and_counts(
     assert len(done.stdout.splitlines()) == 4
 
 
-def test_the_vector_path_of_ranges_agrees_with_its_reference(tmp_path: Path) -> None:
-    command = ["gcc", *FLAGS, *MEMORY, "-Icsrc", "tests/csrc/range.c", "-o", str(tmp_path / "range")]
+@pytest.mark.parametrize("of", ["range", "bytes"])
+def test_each_vector_path_agrees_with_its_reference(tmp_path: Path, of: str) -> None:
+    command = ["gcc", *FLAGS, *MEMORY, "-Icsrc", f"tests/csrc/{of}.c", "-o", str(tmp_path / of)]
     subprocess.run(command, cwd=ROOT, check=True)
-    done = subprocess.run([tmp_path / "range"], capture_output=True, text=True, check=False)
+    done = subprocess.run([tmp_path / of], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "agree\n"), done.stdout + done.stderr
