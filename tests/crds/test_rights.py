@@ -35,6 +35,10 @@ def may(control_plane, who: str, verb: str, resource: str, namespace: str = "def
         ("create", "services"),
         ("update", "controllerrevisions.apps"),
         ("create", "events"),
+        ("patch", "podautoscalers.autoscaling.aibrix.ai/status"),
+        ("watch", "deployments.apps"),
+        ("patch", "rayclusterreplicasets.orchestration.aibrix.ai"),
+        ("create", "rayclusters.ray.io"),
     ],
 )
 def test_the_operator_may_do_its_work(control_plane, verb, resource):
@@ -51,6 +55,9 @@ def test_the_operator_may_do_its_work(control_plane, verb, resource):
         ("delete", "services"),
         ("update", "leases.coordination.k8s.io"),
         ("list", "nodes"),
+        ("patch", "deployments.apps"),
+        ("patch", "podautoscalers.autoscaling.aibrix.ai"),
+        ("patch", "httproutes.gateway.networking.k8s.io"),
     ],
 )
 def test_the_operator_may_do_no_more(control_plane, verb, resource):
