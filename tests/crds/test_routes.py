@@ -100,7 +100,7 @@ def test_what_is_no_model_has_no_route_and_the_gateways_own_namespace_no_grant(a
     assert reference_grant("aibrix-system") is None
 
 
-# --- kept as they are asked for -----------------------------------------------------------------------------------------
+# --- kept as they are asked for ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
