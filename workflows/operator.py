@@ -26,6 +26,7 @@ from activities.events import EventRecorder
 from activities.informer import Informer
 from activities.kube import KubeClient
 from activities.metrics import Metrics
+from activities.model_routes import ModelRoutes
 from activities.polls import Polls
 from activities.steps import Steps
 from activities.store import Cache
@@ -176,8 +177,9 @@ class Operator:
                 decisions.needs,
             )
             starter.searchable = self._activities.decisions.searchable
-            guards.append(asyncio.create_task(starter.run()))
-            guards.append(asyncio.create_task(Drains(self._kube, self.cache).run()))
+            routes = ModelRoutes(self._kube, self._recorder, self._settings.route_timeout)
+            beside = (starter, routes, Drains(self._kube, self.cache))
+            guards += [asyncio.create_task(each.run()) for each in beside]
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
         finally:
             self.acting = False
