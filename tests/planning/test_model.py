@@ -112,12 +112,10 @@ class Life:
         self.templates.append([deepcopy(role["template"]) for role in self.roles])
         self.edit()
         self.roles[place % len(self.roles)].update(part)
-        self.cluster.asked_at = self.cluster.now
 
     def ask_again(self, place: int, number: int) -> None:
         self.cluster.storm["metadata"].setdefault("annotations", {})[labels.RETRY_AT] = stamp(self.cluster.now)
         self.cluster.touch(self.cluster.storm)
-        self.cluster.asked_at = self.cluster.now
 
     def undo(self, place: int, number: int) -> None:
         """An earlier template comes back; replicas stay as they are."""
@@ -125,7 +123,6 @@ class Life:
             return
         earlier = self.templates[place % len(self.templates)]
         self.edit()
-        self.cluster.asked_at = self.cluster.now
         for role, template in zip(self.roles, earlier, strict=True):
             role["template"] = deepcopy(template)
 
