@@ -324,6 +324,7 @@ typedef struct {
     uint8_t counted; /* bit 0: model, bit 1: pod; what finish takes back */
     uint8_t view;    /* of the reader: where it was counted */
     uint8_t sticky;  /* 1: the client is told its session */
+    uint8_t is_xdit; /* 1: the model's engine has paths of its own */
     char pod_name[BRIX_POD_NAME];
     char address[BRIX_ADDRESS];
     char strategy[BRIX_STRATEGY];

@@ -12,7 +12,7 @@
 #define BRIX_FLOW_H
 
 #include "action.h"
-#include "endpoint.h"
+#include "intake.h"
 #include "reader.h"
 #include "session.h"
 #include "usage.h"
@@ -38,7 +38,6 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
-    uint64_t text_bytes; /* of the prompt or the messages */
     uint32_t model_length;
     uint32_t error_length;
     uint16_t strategy_length;
@@ -66,7 +65,7 @@ struct brix_flow {
     char content_length[20];
     brix_decision decision;
     brix_usage usage;
-    brix_scan scan;
+    brix_intake intake;
     char strategy[BRIX_STRATEGY];
     char filter[BRIX_FILTER_LIMIT];
     char user[BRIX_USER_LIMIT];

@@ -53,7 +53,7 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
     if (is_reserved(name))
         flow->too_many |= !brix_action_remove(action, name);
     else if (brix_text_folds(name, BRIX_LITERAL(":path")))
-        flow->endpoint = brix_endpoint_find(value);
+        flow->endpoint = flow->tries ? flow->endpoint : brix_endpoint_find(value); /* it may be rewritten by now */
     else if (brix_text_folds(name, BRIX_LITERAL(":method")))
         flow->is_post = (uint8_t)brix_text_is(value, BRIX_LITERAL("POST"));
     else if (brix_text_folds(name, BRIX_LITERAL("authorization")))
@@ -68,6 +68,8 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-type")))
+        brix_intake_type(&flow->intake, value);
     else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
         note_traceparent(flow, value);
 }
@@ -118,7 +120,7 @@ static void refuse_key(brix_flow *flow, brix_out *scratch, brix_action *action)
 static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix_out *scratch, brix_action *action)
 {
     brix_refusal refusal = {.status = status,
-                            .marker = BRIX_LITERAL("x-error-request-body-processing"),
+                            .marker = fault.marker,
                             .marker_value = BRIX_LITERAL("true"),
                             .before = fault.message,
                             .param = fault.param};
@@ -127,7 +129,7 @@ static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix
 
 static void refuse_plainly(brix_flow *flow, uint32_t status, brix_text message, brix_out *scratch, brix_action *action)
 {
-    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING}, scratch, action);
+    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING, BRIX_BODY_MARKER}, scratch, action);
 }
 
 static void refuse_routing(brix_flow *flow, brix_refusal refusal, brix_out *scratch, brix_action *action)
@@ -157,13 +159,6 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
-/* The text itself is not kept. */
-static void count_text(void *context, const char *at, size_t length)
-{
-    brix_flow *flow = context;
-    flow->text_bytes = at ? flow->text_bytes + length : 0;
-}
-
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (flow->stage != FLOW_OPEN || brix_flow_is_complete(flow))
@@ -182,7 +177,7 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
     if (flow->endpoint)
-        brix_scan_begin(&flow->scan, flow->endpoint->text, flow->model, sizeof flow->model, count_text, flow);
+        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model);
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }
@@ -236,9 +231,17 @@ static brix_text content_length(brix_flow *flow)
     return (brix_text){flow->content_length, out.length};
 }
 
+/* Some engines have paths of their own (gateway 4.8). */
+static void rewrite_path(const brix_flow *flow, brix_action *action)
+{
+    if (flow->decision.is_xdit && flow->endpoint->xdit.at)
+        brix_action_set(action, BRIX_LITERAL(":path"), flow->endpoint->xdit);
+}
+
 static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
+    rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
     if (is_whole)
@@ -250,6 +253,7 @@ static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
 static void send_to_model(brix_flow *flow, brix_text model, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
+    rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("model"), model);
     action->clear_route_cache = 1;
 }
@@ -262,7 +266,7 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
                             .user = {flow->user, flow->user_length},
-                            .prompt_tokens = (flow->text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .prompt_tokens = (flow->intake.text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),
                             .avoids = flow->tries};
@@ -311,11 +315,12 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
 static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
     brix_fault fault;
-    flow->model_length = (uint32_t)flow->scan.model_length;
-    if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
-        flow->model_length = 0;
-    flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
-    if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
+    brix_text model = brix_intake_model(&flow->intake, sizeof flow->model);
+    if (model.length > 0)
+        memmove(flow->model, model.at, model.length);
+    flow->model_length = (uint32_t)model.length;
+    flow->is_streaming = (uint8_t)brix_intake_streams(&flow->intake);
+    if (brix_intake_faults(&flow->intake, &fault))
         return refuse_body(flow, 400, fault, scratch, action);
     route(flow, is_whole, scratch, action);
 }
@@ -326,9 +331,9 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
+    brix_intake_feed(&flow->intake, chunk);
     flow->body_length += chunk.length;
-    if (end || (!flow->whole_bodies && brix_scan_is_complete(&flow->scan)))
+    if (end || (!flow->whole_bodies && brix_intake_is_complete(&flow->intake)))
         conclude(flow, end, scratch, action);
 }
 
@@ -336,8 +341,5 @@ void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action 
 {
     if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
         return;
-    if (brix_scan_is_complete(&flow->scan))
-        conclude(flow, 0, scratch, action);
-    else
-        refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
+    conclude(flow, 0, scratch, action);
 }

@@ -15,6 +15,14 @@ static int is_any_ready(const brix_search *search)
     return 0;
 }
 
+/* The engine of a model is that of its first pod. */
+static int is_xdit(const brix_search *search)
+{
+    const brix_pod_row *pod = search->model->count ? brix_member_at(search, search->model->first) : NULL;
+    return pod && brix_text_is(brix_topology_text(&search->view->map, search->topology, pod->engine),
+                               BRIX_LITERAL("xdit"));
+}
+
 static void count_model(const brix_view *view, const brix_model_row *model, brix_decision *decision)
 {
     if (brix_cell_take(&brix_slot_model(view->slot, decision->model_place)->in_flight, model->generation))
@@ -106,6 +114,7 @@ static brix_verdict judge(brix_search *search, const brix_request *request, brix
     decision->model_place = search->model->place;
     if (!is_any_ready(search))
         return BRIX_NO_READY_POD;
+    decision->is_xdit = (uint8_t)is_xdit(search);
     brix_text strategy = effective_strategy(search->view, search->topology, request);
     decision->strategy_length = (uint16_t)brix_text_copy(decision->strategy, sizeof decision->strategy, strategy);
     if (strategy.length == 0)
@@ -132,7 +141,7 @@ static void begin_decision(brix_decision *decision)
 {
     decision->model_place = decision->pod_place = decision->generation = decision->candidates = 0;
     decision->pod_name_length = decision->address_length = decision->strategy_length = 0;
-    decision->counted = decision->sticky = 0;
+    decision->counted = decision->sticky = decision->is_xdit = 0;
     decision->verdict = BRIX_OVERLOADED;
 }
 

@@ -55,6 +55,13 @@ static int is_in_message(const brix_scan *scan)
     return scan->depth == 3 && is_message_field(scan) && !is_object(scan, 2) && is_object(scan, 3);
 }
 
+/* A member of an element of `input`, which somebody watches. */
+static int is_in_part(const brix_scan *scan)
+{
+    return scan->source == BRIX_TEXT_WATCHED && scan->depth == 3 && scan->field == BRIX_FIELD_INPUT &&
+           !is_object(scan, 2) && is_object(scan, 3);
+}
+
 static int is_in_stream_options(const brix_scan *scan)
 {
     return scan->depth == 2 && scan->field == BRIX_FIELD_STREAM_OPTIONS && is_object(scan, 2);
@@ -121,6 +128,18 @@ static int is_key_named(const brix_scan *scan, brix_text name)
     return brix_text_is((brix_text){scan->key, scan->key_length}, name);
 }
 
+static int is_watched(const brix_scan *scan)
+{
+    return scan->watch && scan->field == BRIX_FIELD_INPUT && scan->depth >= 1 && scan->depth <= 3;
+}
+
+static void tell_watch(brix_scan *scan, brix_kind kind)
+{
+    scan->watch(scan->context, scan, scan->depth, kind, 0);
+    if (kind == BRIX_STRING)
+        scan->target = TARGET_TEXT;
+}
+
 /* Note what a value is when it stands where something is looked for. */
 static void begin_value(brix_scan *scan, brix_kind kind, const char *at)
 {
@@ -143,6 +162,8 @@ static void begin_value(brix_scan *scan, brix_kind kind, const char *at)
         else
             begin_raw(scan, at);
     }
+    if (is_watched(scan))
+        tell_watch(scan, kind);
 }
 
 void brix_scan_key_ended(brix_scan *scan)
@@ -167,6 +188,8 @@ void brix_scan_value_ended(brix_scan *scan, const char *after, int filled)
     }
     if (scan->depth == 1 && scan->field >= 0 && filled)
         scan->found[scan->field].filled = 1;
+    if (is_watched(scan))
+        scan->watch(scan->context, scan, scan->depth, BRIX_ABSENT, 1);
 }
 
 static const char *begin_string(brix_scan *scan, const char *at, int is_key)
@@ -177,7 +200,7 @@ static const char *begin_string(brix_scan *scan, const char *at, int is_key)
     scan->high = 0;
     if (is_key) {
         scan->key_length = 0;
-        int wanted = !scan->is_raw && (scan->depth == 1 || is_in_message(scan) || is_in_stream_options(scan));
+        int wanted = !scan->is_raw && (scan->depth == 1 || is_in_message(scan) || is_in_stream_options(scan) || is_in_part(scan));
         scan->target = wanted ? TARGET_KEY : TARGET_NONE;
     }
     if (!scan->is_raw)
@@ -318,6 +341,11 @@ static int number_next(int state, char byte)
     default:
         return digit ? EXPONENT : -1;
     }
+}
+
+int brix_scan_is_integer(const brix_scan *scan)
+{
+    return scan->number == ZERO || scan->number == WHOLE;
 }
 
 const char *brix_scan_number(brix_scan *scan, const char *at, const char *end)
