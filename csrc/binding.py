@@ -86,6 +86,13 @@ _lib: Any = _kernel.lib
 DEFAULT_FLOWS = 16384
 EXPLAINED = 1024
 OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
+SMALL_MESSAGE = 128 * 1024
+"""Up to here a body that the kernel changes fits the outputs that are kept."""
+_allocate = _ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def _large(capacity: int) -> Any:
+    return _allocate("char[]", capacity)
 
 
 def _labels_blob(labels: Mapping[str, str]) -> bytes:
@@ -141,6 +148,7 @@ class SegmentWriter:
         texts.fill(raw.default_strategy, settings.default_strategy)
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
+        raw.leave_streams = int(not settings.count_streams)
         fair = settings.fair
         raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
         raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
@@ -450,13 +458,15 @@ class Flow:
         Raises MessageUnreadable for bytes that are no such message: end the stream and close the flow.
         """
         handle, written = self._live(), _ffi.new("size_t *")
-        output = self._reader.take_output()
+        capacity = OUTPUT_BYTES if len(message) <= SMALL_MESSAGE else OUTPUT_BYTES + 2 * len(message)
+        output = self._reader.take_output() if capacity == OUTPUT_BYTES else _large(capacity)
         try:
-            status = _lib.brix_flow_message(handle, message, len(message), output, OUTPUT_BYTES, written)
+            status = _lib.brix_flow_message(handle, message, len(message), output, capacity, written)
             check(status, "ext_proc message")
             return bytes(_ffi.buffer(output, written[0]))
         finally:
-            self._reader.give_output(output)
+            if capacity == OUTPUT_BYTES:
+                self._reader.give_output(output)
 
     @property
     def is_complete(self) -> bool:

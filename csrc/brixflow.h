@@ -59,6 +59,7 @@ typedef struct {
     brix_text default_strategy; /* used when the request names none; empty: none */
     brix_text api_key;          /* only its SHA-256 is kept; empty: no check */
     uint32_t hide_pod_address;  /* 1: no target-pod-ip to clients */
+    uint32_t leave_streams;     /* 1: streams whose clients did not ask for usage are not counted */
     uint32_t fair_window_ms;    /* of vtc-basic, as all that follow */
     uint32_t fair_least_tokens;
     uint32_t fair_most_tokens;
@@ -248,7 +249,7 @@ void brix_reader_close(brix_reader *reader);
 brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t length, brix_flow **flow);
 
 /* One serialized envoy.service.ext_proc.v3.ProcessingRequest in, one ProcessingResponse out.
-   output must hold BRIX_OUTPUT_BYTES. BRIX_BAD: not such a message; the caller ends the flow. */
+   output must hold BRIX_OUTPUT_BYTES and, where bodies may be changed, twice the message. BRIX_BAD: not such a message; the caller ends the flow. */
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written);
 

@@ -95,12 +95,13 @@ typedef struct {
     int has_strategy;
 } gate;
 
-static gate pass_gate(const brix_flow *flow)
+static gate pass_gate(brix_flow *flow)
 {
     brix_held held = brix_hold(flow->view);
     gate gate = {.has_strategy = 1};
     if (held.topology) {
         gate.is_known = 1;
+        flow->leaves_streams = held.topology->leave_streams != 0;
         gate.is_allowed = !held.topology->has_key || has_key(flow, held.topology);
         gate.has_strategy = flow->strategy_length > 0 || held.topology->default_strategy.length > 0;
     }
@@ -250,11 +251,13 @@ static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
     action->clear_route_cache = 1;
 }
 
-static void send_to_model(brix_flow *flow, brix_text model, brix_action *action)
+static void send_to_model(brix_flow *flow, brix_text model, int is_whole, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
     rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("model"), model);
+    if (is_whole && flow->hides_usage)
+        brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     action->clear_route_cache = 1;
 }
 
@@ -297,7 +300,7 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
     case BRIX_CHOSEN:
         return send_to_pod(flow, is_whole, action);
     case BRIX_NO_STRATEGY:
-        return send_to_model(flow, model, action);
+        return send_to_model(flow, model, is_whole, action);
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
@@ -333,6 +336,8 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
     brix_intake_feed(&flow->intake, chunk);
     flow->body_length += chunk.length;
+    if (!flow->whole_bodies)
+        brix_flow_edit_chunk(flow, chunk, scratch, action);
     if (end || (!flow->whole_bodies && brix_intake_is_complete(&flow->intake)))
         conclude(flow, end, scratch, action);
 }

@@ -132,7 +132,8 @@ typedef struct {
     uint8_t key_digest[BRIX_DIGEST];
     brix_span default_strategy;
     brix_fair_words fair;
-    uint32_t spare[8];
+    uint32_t leave_streams;
+    uint32_t spare[7];
 } brix_topology;
 
 /* A count that belongs to one generation: generation in the high half, count in the low. */

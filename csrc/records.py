@@ -102,6 +102,7 @@ class Settings:
     api_key: str = ""
     hide_pod_address: bool = False
     fair: Fairness = field(default_factory=lambda: Fairness())
+    count_streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)

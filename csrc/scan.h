@@ -79,6 +79,11 @@ typedef struct brix_scan {
     brix_sink sink;
     brix_watch watch;
     void *context;
+    const char *chunk;   /* the one being read, */
+    uint64_t base;       /* and where it stands in the body */
+    uint64_t options_at; /* where values begin: of stream_options, */
+    uint64_t usage_at;   /* of include_usage; */
+    uint64_t close_at;   /* and where the brace stands that ends the object */
     const char *run; /* bytes of this chunk not yet handed on */
     const char *literal;
     uint64_t levels[BRIX_SCAN_DEPTH / 64]; /* bit set: an object */

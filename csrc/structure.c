@@ -82,13 +82,20 @@ static void begin_raw(brix_scan *scan, const char *at)
     scan->run = at;
 }
 
-static void begin_member(brix_scan *scan, brix_kind kind)
+static uint64_t place_of(const brix_scan *scan, const char *at)
+{
+    return scan->base + (uint64_t)(at - scan->chunk);
+}
+
+static void begin_member(brix_scan *scan, brix_kind kind, const char *at)
 {
     if (scan->field < 0)
         return;
     scan->found[scan->field] = (brix_found){.kind = (uint8_t)kind};
-    if (scan->field == BRIX_FIELD_STREAM_OPTIONS)
+    if (scan->field == BRIX_FIELD_STREAM_OPTIONS) {
         scan->found[BRIX_FIELD_INCLUDE_USAGE] = (brix_found){0};
+        scan->options_at = place_of(scan, at);
+    }
     if (scan->field == BRIX_FIELD_MODEL) {
         scan->model_length = 0;
         scan->target = kind == BRIX_STRING ? TARGET_MODEL : TARGET_NONE;
@@ -128,6 +135,15 @@ static int is_key_named(const brix_scan *scan, brix_text name)
     return brix_text_is((brix_text){scan->key, scan->key_length}, name);
 }
 
+static void begin_option(brix_scan *scan, brix_kind kind, const char *at)
+{
+    scan->found[BRIX_FIELD_STREAM_OPTIONS].filled = 1;
+    if (!is_key_named(scan, BRIX_LITERAL("include_usage")))
+        return;
+    scan->found[BRIX_FIELD_INCLUDE_USAGE] = (brix_found){.kind = (uint8_t)kind};
+    scan->usage_at = place_of(scan, at);
+}
+
 static int is_watched(const brix_scan *scan)
 {
     return scan->watch && scan->field == BRIX_FIELD_INPUT && scan->depth >= 1 && scan->depth <= 3;
@@ -147,12 +163,11 @@ static void begin_value(brix_scan *scan, brix_kind kind, const char *at)
     if (scan->is_raw || scan->depth > 3 || scan->depth == 0)
         return;
     if (scan->depth == 1) {
-        begin_member(scan, kind);
+        begin_member(scan, kind, at);
     } else if (scan->depth == 2 && !is_object(scan, 2)) {
         begin_element(scan, kind, at);
     } else if (is_in_stream_options(scan)) {
-        if (is_key_named(scan, BRIX_LITERAL("include_usage")))
-            scan->found[BRIX_FIELD_INCLUDE_USAGE] = (brix_found){.kind = (uint8_t)kind};
+        begin_option(scan, kind, at);
     } else if (scan->depth == 3 && !is_object(scan, 2) && !is_object(scan, 3)) {
         if (scan->field >= 0)
             scan->found[scan->field].inner |= (uint16_t)(1u << kind);
@@ -224,6 +239,8 @@ static const char *end_container(brix_scan *scan, const char *at, int object)
     if (scan->depth == 0 || is_object(scan, scan->depth) != object)
         return fail(scan, at);
     scan->depth--;
+    if (scan->depth == 0)
+        scan->close_at = place_of(scan, at);
     brix_scan_value_ended(scan, at + 1, 0);
     return at + 1;
 }

@@ -88,7 +88,7 @@ class Collector:
 
     def _kernel_settings(self) -> Settings:
         own = self._settings
-        return Settings(own.default_strategy, own.api_key, own.hide_pod_address, own.fair)
+        return Settings(own.default_strategy, own.api_key, own.hide_pod_address, own.fair, own.count_streams)
 
     async def _sweep(self) -> None:
         while True:
