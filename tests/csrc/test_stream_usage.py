@@ -95,10 +95,9 @@ def test_the_extra_chunk_is_left_out_wherever_the_answer_is_cut(reader: SegmentR
         request.close()
 
 
-events = st.lists(
-    st.sampled_from([WORDS, USAGE, DONE, b": ping\r\n\r\n", b"\n", b"event: x\r\ndata: {}\r\n\r\n", b"data: " + b"y" * 40_000 + b"\n\n"]),
-    max_size=8,
-)  # fmt: skip
+LONG = b"data: " + b"y" * 40_000 + b"\n\n"
+NAMED = b"event: x\r\ndata: {}\r\n\r\n"
+events = st.lists(st.sampled_from([WORDS, USAGE, DONE, NAMED, LONG, b": ping\r\n\r\n", b"\n"]), max_size=8)
 
 
 @given(events, st.binary(max_size=9), st.data())

@@ -62,8 +62,6 @@ async def test_each_event_of_a_counted_stream_comes_at_once(
     await rig.routable(model, 1)
     slow = {"x-engine-chunks": "4", "x-engine-gap": "0.2"}
     async with client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer:
-        times = []
-        async for _ in answer.content.iter_any():
-            times.append(asyncio.get_running_loop().time())
+        times = [asyncio.get_running_loop().time() async for _ in answer.content.iter_any()]
     assert len(times) >= 4
     assert times[3] - times[0] > 0.4
