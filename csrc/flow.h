@@ -24,6 +24,7 @@
 #define BRIX_FILTER_LIMIT 2048
 #define BRIX_TRY_NS 2000000000ull
 #define BRIX_USER_LIMIT 256
+#define BRIX_PROFILE_ASKED 128
 #define BRIX_ERROR_LIMIT 32768 /* bytes of an engine's error that are kept to be normalised */
 
 typedef enum { FLOW_OPEN, FLOW_HEADERS, FLOW_ROUTED, FLOW_ANSWERING } brix_stage;
@@ -45,6 +46,7 @@ struct brix_flow {
     uint16_t strategy_length;
     uint16_t filter_length;
     uint16_t user_length;
+    uint16_t profile_length;
     uint16_t session_id_length;
     uint16_t session_key_length;
     uint8_t request_id_length;
@@ -75,6 +77,7 @@ struct brix_flow {
     char strategy[BRIX_STRATEGY];
     char filter[BRIX_FILTER_LIMIT];
     char user[BRIX_USER_LIMIT];
+    char profile[BRIX_PROFILE_ASKED];
     char session_id[BRIX_SESSION_ID]; /* as it came; of the pod that served, once it answers */
     char session_key[BRIX_SESSION_KEY];
     char model[BRIX_MODEL_LIMIT];

@@ -68,6 +68,8 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("config-profile")))
+        flow->profile_length = keep_whole(flow->profile, sizeof flow->profile, value);
     else if (brix_text_folds(name, BRIX_LITERAL("content-type")))
         brix_intake_type(&flow->intake, value);
     else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
@@ -209,9 +211,7 @@ static void refuse_unready(brix_flow *flow, brix_text model, brix_out *scratch, 
 
 static void refuse_strategy(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    brix_text asked = {flow->strategy, flow->strategy_length};
-    if (asked.length == 0)
-        asked = brix_decision_strategy(&flow->decision);
+    brix_text asked = brix_decision_strategy(&flow->decision);
     brix_refusal refusal = {
         .status = 400, .before = BRIX_LITERAL("incorrect routing strategy "), .subject = asked};
     refuse_routing(flow, refusal, scratch, action);
@@ -270,9 +270,11 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_key = {flow->session_key, flow->session_key_length},
                             .user = {flow->user, flow->user_length},
                             .prompt_tokens = (flow->intake.text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .profile = {flow->profile, flow->profile_length},
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),
                             .avoids = flow->tries};
+    brix_intake_features(&flow->intake, &request);
     memcpy(request.avoid, flow->tried, sizeof request.avoid);
     if (flow->decided_at == 0)
         flow->decided_at = request.now;

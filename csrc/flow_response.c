@@ -38,6 +38,9 @@ static void set_contract(brix_flow *flow, brix_action *action)
 {
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     brix_action_set(action, BRIX_LITERAL("request-id"), (brix_text){flow->request_id, flow->request_id_length});
+    if (flow->decision.is_auto)
+        brix_action_set(action, BRIX_LITERAL("x-aibrix-config-profile"),
+                        (brix_text){flow->decision.profile, flow->decision.profile_length});
     if (flow->decision.address_length == 0)
         return;
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));

@@ -63,6 +63,12 @@ int brix_intake_streams(const brix_intake *intake)
     return brix_endpoint_streams(intake->endpoint, &intake->scan);
 }
 
+void brix_intake_features(const brix_intake *intake, brix_request *request)
+{
+    if (!intake->endpoint->is_form && brix_scan_max_tokens(&intake->scan, &request->max_tokens))
+        request->knows |= 2;
+}
+
 static int refuse_form(brix_fault *fault, brix_text message, brix_text param)
 {
     *fault = (brix_fault){message, param, BRIX_LITERAL("x-error-multipart-parsing")};

@@ -31,6 +31,8 @@ int brix_intake_is_complete(const brix_intake *intake);
 /* The model that the body names, not longer than its capacity; may be empty. */
 brix_text brix_intake_model(const brix_intake *intake, size_t capacity);
 int brix_intake_streams(const brix_intake *intake);
+/* What `auto` profiles look at. */
+void brix_intake_features(const brix_intake *intake, brix_request *request);
 /* 1 and the fault when the body, which is over, is refused. */
 int brix_intake_faults(brix_intake *intake, brix_fault *fault);
 

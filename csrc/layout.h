@@ -94,7 +94,8 @@ typedef struct {
     uint32_t count;
     uint32_t place;
     uint32_t generation;
-    uint32_t spare[4];
+    brix_span locked;   /* strategy */
+    brix_span profiles; /* rows of profile.c */
 } brix_model_row;
 
 typedef struct {

@@ -80,6 +80,7 @@ typedef struct brix_scan {
     brix_watch watch;
     void *context;
     const char *chunk;   /* the one being read, */
+    int64_t integers[2]; /* of max_tokens and max_completion_tokens, as far as read */
     uint64_t base;       /* and where it stands in the body */
     uint64_t options_at; /* where values begin: of stream_options, */
     uint64_t usage_at;   /* of include_usage; */
@@ -105,6 +106,8 @@ typedef struct brix_scan {
     uint8_t key_length;
     int8_t field; /* the member of the top object we are in, or -1 */
     uint8_t text_parts;
+    uint8_t wholes;   /* mask: which of the integers are some */
+    uint8_t negative;
     char key[BRIX_SCAN_KEY];
 } brix_scan;
 
@@ -118,6 +121,8 @@ static inline brix_text brix_scan_key(const brix_scan *scan)
 {
     return (brix_text){scan->key, scan->key_length};
 }
+/* max_tokens, else max_completion_tokens; 0 when it is no integer. */
+int brix_scan_max_tokens(const brix_scan *scan, int64_t *value);
 /* 1 when the number just read has neither fraction nor exponent. */
 int brix_scan_is_integer(const brix_scan *scan);
 /* 1 when the chunks were together one complete JSON object. */

@@ -253,10 +253,58 @@ static const char *begin_literal(brix_scan *scan, const char *at, brix_kind kind
     return at + 1;
 }
 
+int brix_scan_is_integer(const brix_scan *scan)
+{
+    return scan->number == ZERO || scan->number == WHOLE;
+}
+
+#define MOST_TOKENS 1000000000000 /* more counts as this many */
+
+static int counts(const brix_scan *scan)
+{
+    return scan->depth == 1 && (scan->field == BRIX_FIELD_MAX_TOKENS || scan->field == BRIX_FIELD_MAX_COMPLETION_TOKENS);
+}
+
+static int counted(const brix_scan *scan)
+{
+    return scan->field == BRIX_FIELD_MAX_COMPLETION_TOKENS;
+}
+
+static void count_digits(brix_scan *scan, const char *at, const char *end)
+{
+    int64_t *value = &scan->integers[counted(scan)];
+    for (; at < end; at++)
+        if (*value < MOST_TOKENS)
+            *value = *value * 10 + (*at - '0');
+}
+
+static void end_count(brix_scan *scan)
+{
+    if (!brix_scan_is_integer(scan))
+        return;
+    scan->wholes |= (uint8_t)(1u << counted(scan));
+    if (scan->negative)
+        scan->integers[counted(scan)] = -scan->integers[counted(scan)];
+}
+
+int brix_scan_max_tokens(const brix_scan *scan, int64_t *value)
+{
+    uint8_t kind = scan->found[BRIX_FIELD_MAX_TOKENS].kind;
+    int index = kind == BRIX_ABSENT || kind == BRIX_NULL;
+    int field = index ? BRIX_FIELD_MAX_COMPLETION_TOKENS : BRIX_FIELD_MAX_TOKENS;
+    *value = scan->integers[index];
+    return scan->found[field].kind == BRIX_NUMBER && (scan->wholes >> index & 1);
+}
+
 static const char *begin_number(brix_scan *scan, const char *at)
 {
     begin_value(scan, BRIX_NUMBER, at);
     scan->state = STATE_NUMBER;
+    scan->negative = *at == '-';
+    if (counts(scan)) {
+        scan->integers[counted(scan)] = *at == '-' ? 0 : *at - '0';
+        scan->wholes &= (uint8_t)~(1u << counted(scan));
+    }
     scan->number = *at == '-' ? MINUS : *at == '0' ? ZERO : WHOLE;
     return at + 1;
 }
@@ -360,23 +408,23 @@ static int number_next(int state, char byte)
     }
 }
 
-int brix_scan_is_integer(const brix_scan *scan)
-{
-    return scan->number == ZERO || scan->number == WHOLE;
-}
-
 const char *brix_scan_number(brix_scan *scan, const char *at, const char *end)
 {
+    const char *from = at;
     for (; at < end; at++) {
         int next = number_next(scan->number, *at);
         if (next < 0)
             break;
         scan->number = (uint8_t)next;
     }
+    if (counts(scan) && brix_scan_is_integer(scan))
+        count_digits(scan, from, at);
     if (at == end)
         return at;
     if (scan->number == MINUS || scan->number == DOT || scan->number == E || scan->number == SIGN)
         return fail(scan, at);
+    if (counts(scan))
+        end_count(scan);
     brix_scan_value_ended(scan, at, 0);
     return at;
 }
