@@ -194,8 +194,28 @@ def test_36_recreating_makes_the_new_ones_after_the_old_are_gone():
     found.until_still()
     assert found.sizes == (0,)
     found.settle()
+    (old,) = found.sets.values()
+    old["status"]["terminatingReplicas"] = 1
+    found.until_still()
+    assert found.sizes == (0,), "one is still leaving"
+    found.settle()
     found.until_still()
     assert found.sizes == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ({"type": "Canary"}, "'Canary' is neither"),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "abc"}}, '"abc" is neither'),
+    ],
+)
+def test_a_strategy_that_cannot_be_read_is_a_condition(strategy, said):
+    found = Cluster({"replicas": 1, "strategy": strategy})
+    assert found.step() == []
+    (shown,) = [each for each in found.fleet["status"]["conditions"] if each["type"] == "Progressing"]
+    assert (shown["status"], shown["reason"]) == ("False", "InvalidSpec")
+    assert said in shown["message"]
 
 
 def test_a_fleet_without_strategy_rolls_as_a_deployment_does():
