@@ -100,5 +100,6 @@ def test_inputs_that_reach_ever_more_code_break_nothing(
     assert (runs > 100, kept > 5) == (True, True), told
 
 
-def test_the_vector_path_of_ranges_agrees_with_its_reference(run: Callable[..., str]) -> None:
-    assert run(["tests/csrc/range.c", *MEMORY]) == "agree\n"
+@pytest.mark.parametrize("of", ["range", "bytes"])
+def test_each_vector_path_agrees_with_its_reference(run: Callable[..., str], of: str) -> None:
+    assert run([f"tests/csrc/{of}.c", *MEMORY]) == "agree\n"

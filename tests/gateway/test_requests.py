@@ -306,7 +306,7 @@ async def test_the_access_log_has_one_line_a_request_without_prompt_or_query(
     event = json.loads(line)
     assert (event["status"], event["pod"], event["strategy"], event["path"]) == (200, pod, "least-request", CHAT)
     assert (event["model"], event["outcome"]) == (model, "ok")
-    assert (event["prompt_tokens"], event["completion_tokens"]) == (10, 8)
+    assert (event["prompt_tokens"], event["completion_tokens"]) == ("10", "8")
     assert event["first_byte_ms"] <= event["duration_ms"]
     assert "secret" not in log.read_text()
     assert "hidden" not in log.read_text()
