@@ -67,7 +67,9 @@ async def test_every_ending_of_many_requests_is_counted_once_and_leaves_nothing(
     assert found["wrong"] == 0, found
     assert found["whole"] + found["cancelled"] + found["failed"] == requests
     assert begun == well + ill
-    unheard = requests - begun  # given up by the client before ext_proc heard of it, or before this soak and heard in it
+    unheard = (
+        requests - begun
+    )  # given up by the client before ext_proc heard of it, or before this soak and heard in it
     least, most = (0, 0) if rig.settings.host == Host.MODULE else (-CONNECTIONS, found["cancelled"])
     assert least <= unheard <= most, (begun, found)
     assert found["whole"] <= well <= found["whole"] + found["cancelled"]
