@@ -38,6 +38,8 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
+    uint64_t announced; /* content-length */
+    uint64_t held;      /* bytes of the body that count against the reader's bound */
     uint64_t text_bytes; /* of the prompt or the messages */
     uint32_t model_length;
     uint32_t error_length;
@@ -58,6 +60,7 @@ struct brix_flow {
     uint8_t filter_cut;
     uint8_t tries;      /* pods that were chosen before and could not be reached */
     uint8_t unanswered; /* the host learned that the pod gave no byte */
+    uint8_t is_local;   /* the host learned that the answer is its own */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
@@ -92,10 +95,15 @@ void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action 
    BRIX_TRY_NS); 0: it stays as it is. */
 int brix_flow_try_again(brix_flow *flow);
 
+/* Before the answer's headers: what the host knows of where they come from, by Envoy's name of the attribute. */
+void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_trailers(brix_flow *flow, brix_action *action);
+
+/* 1: `bytes` of this request's body may be held from here on, until the flow ends. 0: that would be too many. */
+int brix_flow_hold(brix_flow *flow, uint64_t bytes);
 
 /* The word for an outcome in logs; empty while there is none. */
 brix_text brix_outcome_name(brix_outcome outcome);

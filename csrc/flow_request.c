@@ -68,6 +68,8 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-length")))
+        flow->announced = brix_text_number(value);
     else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
         note_traceparent(flow, value);
 }
@@ -157,6 +159,24 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
+/* The bodies of all requests together are bounded, or a few hundred uploads would end Envoy. */
+static void refuse_load(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .marker = BRIX_LITERAL("Retry-After"),
+                            .marker_value = BRIX_LITERAL("1"),
+                            .before = BRIX_LITERAL("too many bytes of request bodies are held"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+/* Before a body that the host hands over only as a whole, what it announces is what it will take. */
+static int may_announce(brix_flow *flow)
+{
+    uint64_t most = flow->reader->body_limit;
+    return flow->whole_bodies || brix_flow_hold(flow, flow->announced < most ? flow->announced : most);
+}
+
 /* The text itself is not kept. */
 static void count_text(void *context, const char *at, size_t length)
 {
@@ -181,6 +201,8 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
+    if (!may_announce(flow))
+        return refuse_load(flow, scratch, action);
     if (flow->endpoint)
         brix_scan_begin(&flow->scan, flow->endpoint->text, flow->model, sizeof flow->model, count_text, flow);
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
@@ -326,8 +348,10 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
     flow->body_length += chunk.length;
+    if (!brix_flow_hold(flow, flow->body_length))
+        return refuse_load(flow, scratch, action);
+    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
     if (end || (!flow->whole_bodies && brix_scan_is_complete(&flow->scan)))
         conclude(flow, end, scratch, action);
 }

@@ -16,6 +16,14 @@ static uint32_t parse_status(brix_text value)
     return status;
 }
 
+void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value)
+{
+    if (flow->stage == FLOW_ANSWERING)
+        return;
+    if (brix_text_is(name, BRIX_LITERAL("response.code_details")))
+        flow->is_local = !brix_text_is(value, BRIX_LITERAL("via_upstream"));
+}
+
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value)
 {
     if (flow->stage == FLOW_ANSWERING)
@@ -62,9 +70,11 @@ static int is_repliable(uint32_t status)
            status == 429 || status == 431 || (status >= 500 && status <= 508) || status == 510 || status == 511;
 }
 
+/* What the host itself refuses never came from an engine. */
 static void settle_answer(brix_flow *flow)
 {
-    brix_flow_settle(flow, is_success(flow->status) ? BRIX_OUTCOME_OK : BRIX_OUTCOME_UPSTREAM_ERROR, flow->status);
+    brix_outcome bad = flow->is_local && flow->status < 500 ? BRIX_OUTCOME_REJECTED : BRIX_OUTCOME_UPSTREAM_ERROR;
+    brix_flow_settle(flow, is_success(flow->status) ? BRIX_OUTCOME_OK : bad, flow->status);
 }
 
 static void reply_instead(brix_flow *flow, brix_text body, brix_action *action)
@@ -111,7 +121,7 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
     if (flow->status == 0)
         flow->status = 500;
     set_contract(flow, action);
-    if (!is_success(flow->status))
+    if (!is_success(flow->status) && !flow->is_local)
         begin_error(flow, end, scratch, action);
     if (end)
         settle_answer(flow);

@@ -186,6 +186,8 @@ int envoy_dynamic_module_on_http_filter_local_reply(void *host, const void *stre
     (void)host;
     (void)status;
     brix_flow *flow = flow_of(stream);
+    if (flow)
+        flow->is_local = 1;
     if (flow && !reset_imminent && means_unanswered(brix_from_envoy(details)))
         flow->unanswered = 1;
     return ENVOY_CONTINUE;
