@@ -38,8 +38,9 @@ void brix_gateway_close(brix_gateway *gateway);
 brix_flow *brix_gateway_begin(brix_gateway *gateway);
 
 /* Carry out what the flow said; 0 when it was a reply and the request goes no further. */
-int brix_act_on_request(void *host, const brix_action *action);
-int brix_act_on_response(void *host, const brix_action *action);
+int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action);
+/* names: of the headers that the answer came with. */
+int brix_act_on_response(void *host, brix_names names, const brix_action *action);
 /* Tell the chunks of a body that came with this event to the flow. */
 int brix_act_on_request_body(void *host, brix_flow *flow, int end);
 int brix_act_on_response_body(void *host, brix_flow *flow, int end);
