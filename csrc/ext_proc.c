@@ -170,6 +170,8 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
     uint32_t kind = 0;
     if (capacity < BRIX_OUTPUT_BYTES || !read_request(flow, (brix_text){message, length}, &kind, &content))
         return BRIX_BAD;
+    if (kind == EXT_REQUEST_HEADERS)
+        flow->order.is_wanted = 1;
     int was_complete = brix_flow_is_complete(flow);
     brix_action_begin(&action);
     if (!dispatch(flow, kind, content, &scratch, &action))

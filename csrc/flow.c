@@ -49,6 +49,7 @@ brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t le
     memset((char *)flow + sizeof flow->link, 0, offsetof(brix_flow, decision) - sizeof flow->link);
     memset(&flow->usage, 0, sizeof flow->usage);
     flow->decision.counted = 0;
+    flow->order.others = flow->order.served = flow->order.is_wanted = 0;
     flow->decision.model_place = 0;
     flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
     flow->index = index;

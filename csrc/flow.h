@@ -13,6 +13,7 @@
 
 #include "action.h"
 #include "endpoint.h"
+#include "order.h"
 #include "names.h"
 #include "reader.h"
 #include "session.h"
@@ -70,6 +71,7 @@ struct brix_flow {
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
     brix_decision decision;
+    brix_order order;
     brix_usage usage;
     brix_scan scan;
     char strategy[BRIX_STRATEGY];
@@ -97,6 +99,8 @@ void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action 
    BRIX_TRY_NS); 0: it stays as it is. */
 int brix_flow_try_again(brix_flow *flow);
 
+/* Envoy's words for an upstream that was lost before its answer began; an overflow is Envoy's own limit. */
+int brix_means_unanswered(brix_text details);
 /* Before the answer's headers: what the host knows of where they come from, by Envoy's name of the attribute. */
 void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);

@@ -43,7 +43,8 @@ static uint16_t keep_whole(char *target, size_t capacity, brix_text value)
 static int is_reserved(brix_text name)
 {
     return brix_text_folds(name, BRIX_LITERAL("target-pod")) || brix_text_folds(name, BRIX_LITERAL("target-pod-ip")) ||
-           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-"));
+           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-")) ||
+           brix_text_starts(name, BRIX_LITERAL("x-brixflow-"));
 }
 
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action)
@@ -263,6 +264,8 @@ static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
     flow->stage = FLOW_ROUTED;
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
+    if (flow->order.is_wanted)
+        brix_order_tell(&flow->order, &flow->decision, action);
     if (is_whole)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
@@ -293,6 +296,8 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
         flow->decided_at = request.now;
     brix_held held = brix_hold(flow->view);
     brix_decide(flow->view, held.topology, &request, &flow->decision);
+    if (flow->order.is_wanted)
+        brix_order_line_up(&flow->order, flow->view, held.topology, &request, &flow->decision);
     brix_release(&held);
     return flow->decision.verdict;
 }

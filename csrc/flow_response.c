@@ -1,4 +1,6 @@
+#define _POSIX_C_SOURCE 200809L
 #include "flow.h"
+#include "gauges.h"
 #include "kernel.h"
 #include "trouble.h"
 #include "upstream_error.h"
@@ -16,12 +18,22 @@ static uint32_t parse_status(brix_text value)
     return status;
 }
 
+int brix_means_unanswered(brix_text details)
+{
+    return brix_text_starts(details, BRIX_LITERAL("upstream_reset_before_response_started")) &&
+           !brix_text_holds(details, BRIX_LITERAL("{overflow"));
+}
+
 void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value)
 {
     if (flow->stage == FLOW_ANSWERING)
         return;
-    if (brix_text_is(name, BRIX_LITERAL("response.code_details")))
-        flow->is_local = !brix_text_is(value, BRIX_LITERAL("via_upstream"));
+    if (brix_text_is(name, BRIX_LITERAL("upstream.address")))
+        brix_order_note(&flow->order, value);
+    if (!brix_text_is(name, BRIX_LITERAL("response.code_details")))
+        return;
+    flow->is_local = !brix_text_is(value, BRIX_LITERAL("via_upstream"));
+    flow->unanswered = brix_means_unanswered(value);
 }
 
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value)
@@ -116,6 +128,8 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
     if (brix_flow_is_complete(flow) || flow->stage == FLOW_ANSWERING)
         return;
     flow->stage = FLOW_ANSWERING;
+    if (flow->order.is_wanted)
+        brix_order_settle(&flow->order, flow->view, &flow->decision, flow->unanswered, brix_clock());
     if (flow->decision.address_length > 0 && !flow->unanswered)
         brix_trouble_served(flow->view, flow->decision.pod_place, flow->decision.generation);
     if (flow->status == 0)

@@ -79,6 +79,15 @@ static inline int brix_text_cut(brix_text *rest, char byte, brix_text *head)
     return 1;
 }
 
+/* 1 when part, which is not empty, stands somewhere in it. */
+static inline int brix_text_holds(brix_text text, brix_text part)
+{
+    for (size_t i = 0; i + part.length <= text.length; i++)
+        if (memcmp(text.at + i, part.at, part.length) == 0)
+            return 1;
+    return 0;
+}
+
 /* 1 for one to 18 decimal digits. */
 static inline int brix_text_is_number(brix_text text)
 {

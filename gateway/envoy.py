@@ -80,7 +80,7 @@ def render(values: EnvoyValues) -> str:
     """The bootstrap configuration for these values, as YAML."""
     named = _named(values)
     host = _fill(HOST_TEMPLATES[values.host], named)
-    own = {"gateway_filter": host["filter"], "retries": host["retries"]}
+    own = {"gateway_filter": host["filter"]} | {key: host[key] for key in ("retries", "pod_header", "upstream_filters")}
     log = {f"log_{field}": where for field, where in host["log"].items()}
     bootstrap = _fill(TEMPLATE, named | own | log)
     bootstrap["static_resources"]["clusters"] += host["clusters"]
