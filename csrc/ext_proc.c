@@ -172,11 +172,12 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
         return BRIX_BAD;
     if (kind == EXT_REQUEST_HEADERS)
         flow->order.is_wanted = 1;
-    int was_complete = brix_flow_is_complete(flow);
+    int was_complete = brix_flow_is_complete(flow), was_routed = flow->stage >= FLOW_ROUTED;
     brix_action_begin(&action);
     if (!dispatch(flow, kind, content, &scratch, &action))
         return BRIX_BAD;
-    if (!was_complete && brix_flow_is_complete(flow))
+    /* Once routed, since a request that its client leaves gets no further answer. */
+    if ((!was_complete && brix_flow_is_complete(flow)) || (!was_routed && flow->stage == FLOW_ROUTED))
         brix_ext_proc_note(&back, flow);
     brix_ext_proc_write(&back, kind, &action);
     if (back.cut)
