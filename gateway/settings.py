@@ -11,6 +11,7 @@
 | ROUTING_ALGORITHM | none | default strategy; AIBRIX_ROUTING_ALGORITHM is an alias with `_` for `-`; empty means none |
 | AIBRIX_AUTH_BEARER_TOKEN | none | API key that clients must send |
 | BRIXFLOW_HIDE_POD_ADDRESS | false | leave `target-pod-ip` out of answers |
+| BRIXFLOW_COUNT_STREAMS | true | count streams that did not ask for usage too: engines are asked, answers show none |
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
 | BRIXFLOW_MAX_HELD_BYTES | 1073741824 | bytes of request bodies that are held at one time by one Envoy; above it 503 |
 | BRIXFLOW_GATEWAY_IDLE_SECONDS | 600 | how long a stream or a client's connection may be silent in both directions |
@@ -51,6 +52,7 @@ class Host(StrEnum):
 
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class GatewaySettings:
     default_strategy: str = ""
     api_key: str = ""
     hide_pod_address: bool = False
+    count_streams: bool = True
     message_limit_bytes: int = 32 * MIB
     held_bytes: int = 1024 * MIB
     idle_timeout: timedelta = timedelta(seconds=600)
@@ -94,6 +97,7 @@ class GatewaySettings:
             default_strategy=_strategy(given),
             api_key=given.get("AIBRIX_AUTH_BEARER_TOKEN", "").strip(),
             hide_pod_address=given.get("BRIXFLOW_HIDE_POD_ADDRESS", "") in _TRUE,
+            count_streams=given.get("BRIXFLOW_COUNT_STREAMS", "") not in _FALSE,
             message_limit_bytes=_positive(given, "AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES", cls.message_limit_bytes),
             held_bytes=_positive(given, "BRIXFLOW_MAX_HELD_BYTES", cls.held_bytes),
             idle_timeout=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_IDLE_SECONDS", 600)),
