@@ -20,13 +20,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"
 FAIL = "gateway_request_model_fail_total"
 MIB = 1024 * 1024
-HELD = 64 * MIB
+HELD = 16 * MIB
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def tight(control_plane: ControlPlane, host: Host) -> AsyncIterator[Rig]:
     """An Envoy that may hold little and waits shortly."""
-    limits = {"BRIXFLOW_GATEWAY_IDLE_SECONDS": "3", "BRIXFLOW_MAX_HELD_BYTES": str(HELD)}
+    limits = {"BRIXFLOW_GATEWAY_IDLE_SECONDS": "4", "BRIXFLOW_MAX_HELD_BYTES": str(HELD)}
     async with Rig.running(control_plane, host, **limits) as running:
         yield running
 
@@ -120,7 +120,7 @@ async def test_a_stream_may_last_longer_than_the_idle_timeout(
 ) -> None:
     tight.pod(model, engines[0].host)
     await tight.routable(model, 1)
-    headers = {"x-engine-chunks": "4", "x-engine-gap": "0.9"}
+    headers = {"x-engine-chunks": "4", "x-engine-gap": "1.2"}
     async with visitor.post(CHAT, json=chat(model, stream=True), headers=headers) as answer:
         assert b"[DONE]" in await answer.read()
 
@@ -150,7 +150,7 @@ async def test_bodies_beyond_what_may_be_held_together_are_refused_and_envoy_liv
 ) -> None:
     tight.pod(model, engines[0].host)
     await tight.routable(model, 1)
-    body = json.dumps(chat(model, "x" * 20 * MIB)).encode()
+    body = json.dumps(chat(model, "x" * 5 * MIB)).encode()
     statuses = Counter(await asyncio.gather(*(upload(tight, body) for _ in range(12))))
     assert set(statuses) <= {200, 503}, statuses
     assert statuses[503] > 0
