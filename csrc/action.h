@@ -3,6 +3,7 @@
  *
  *   CONTINUE  set headers, remove headers, maybe put `body` in place of the one it has
  *   REPLY     answer the client itself: status, set headers, body
+ *   ASK       put `body` to the collector, keep the request back, and tell the flow the answer
  *
  * Texts point into the flow, the message just given, static memory or the scratch: they hold until the
  * next call.
@@ -15,7 +16,7 @@
 #define BRIX_SETS 12
 #define BRIX_REMOVES 40
 
-typedef enum { BRIX_CONTINUE, BRIX_REPLY } brix_action_kind;
+typedef enum { BRIX_CONTINUE, BRIX_REPLY, BRIX_ASK } brix_action_kind;
 
 typedef struct {
     brix_text name;

@@ -23,7 +23,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from csrc import _kernel
+from csrc.flow_handle import OUTPUT_BYTES, Flow
 from csrc.handles import Texts, check, string
+from csrc.limit_table import LimitTable
 from csrc.records import (
     GAUGES,
     Candidate,
@@ -46,6 +48,8 @@ from csrc.records import (
     Settings,
     Swept,
     Totals,
+    User,
+    UserRules,
     Users,
     Verdict,
     WriterBusy,
@@ -60,6 +64,7 @@ __all__ = [
     "Flow",
     "KernelError",
     "LimitReached",
+    "LimitTable",
     "Limits",
     "MessageUnreadable",
     "ModelTotals",
@@ -75,6 +80,8 @@ __all__ = [
     "Settings",
     "Swept",
     "Totals",
+    "User",
+    "UserRules",
     "Users",
     "Verdict",
     "WriterBusy",
@@ -85,7 +92,6 @@ _lib: Any = _kernel.lib
 
 DEFAULT_FLOWS = 16384
 EXPLAINED = 1024
-OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
 
 
 def _labels_blob(labels: Mapping[str, str]) -> bytes:
@@ -98,6 +104,7 @@ class SegmentWriter:
     def __init__(self, handle: Any, origin: Origin) -> None:
         self._handle = handle
         self._published: tuple[Pod, ...] = ()
+        self.limits = LimitTable(self._live)
         self._indexes: dict[str, int] = {}
         self.origin = origin
 
@@ -119,10 +126,16 @@ class SegmentWriter:
             raise KernelError("the writer is closed")
         return self._handle
 
-    def publish(self, models: Mapping[str, Iterable[Pod]], settings: Settings | None = None) -> None:
+    def publish(
+        self,
+        models: Mapping[str, Iterable[Pod]],
+        settings: Settings | None = None,
+        rps: Mapping[str, int] | None = None,
+    ) -> None:
         """Make `models` and `settings` the whole truth; readers see all of it or nothing.
 
-        The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
+        The same key in several models is one pod. `rps` are the requests a second of models that have such a limit.
+        Raises LimitReached (the last topology stays) or WriterBusy.
         """
         check(_lib.brix_writer_begin(self._live()), "begin a topology")
         self._put_settings(settings or Settings())
@@ -133,6 +146,7 @@ class SegmentWriter:
             indexes[key] = self._put_pod(pod)
         for name, members in listed.items():
             self._put_model(name, [indexes[pod.key] for pod in members])
+            check(_lib.brix_writer_model_rps(self._live(), (rps or {}).get(name, 0)), f"limit of model {name}")
         check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published, self._indexes = tuple(pods.values()), indexes
 
@@ -141,6 +155,8 @@ class SegmentWriter:
         texts.fill(raw.default_strategy, settings.default_strategy)
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
+        raw.users = settings.users.mask
+        raw.model_in_flight, raw.pod_in_flight = settings.model_in_flight, settings.pod_in_flight
         fair = settings.fair
         raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
         raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
@@ -186,6 +202,9 @@ class SegmentWriter:
             bytes=raw.bytes,
             decisions={name: int(raw.decisions[line]) for line, name in _STRATEGIES if raw.decisions[line]},
             without_data={name: int(raw.without_data[line]) for line, name in _STRATEGIES if raw.without_data[line]},
+            asked=raw.asked,
+            unanswered=raw.unanswered,
+            degraded=raw.degraded,
             models=tuple(self._model_totals()),
             pods=tuple(self._pod_totals()),
         )
@@ -428,62 +447,3 @@ def _explained(row: Any, items: int) -> Candidate:
     address = bytes(_ffi.unpack(row.address, row.address_length)).decode(errors="replace")
     scores = tuple(None if row.scores[i] != row.scores[i] else float(row.scores[i]) for i in range(items))
     return Candidate(pod, address, row.load, scores, row.final, bool(row.picked))
-
-
-class Flow:
-    """One HTTP request from its headers to its last byte. `close` must be called, once or more."""
-
-    __slots__ = ("_handle", "_reader")
-
-    def __init__(self, reader: SegmentReader, handle: Any) -> None:
-        self._reader = reader
-        self._handle = handle
-
-    def _live(self) -> Any:
-        if self._handle is None or not self._reader.is_open:
-            raise MessageUnreadable("the flow is closed")
-        return self._handle
-
-    def process(self, message: bytes) -> bytes:
-        """Answer one serialized ProcessingRequest with one serialized ProcessingResponse.
-
-        Raises MessageUnreadable for bytes that are no such message: end the stream and close the flow.
-        """
-        handle, written = self._live(), _ffi.new("size_t *")
-        output = self._reader.take_output()
-        try:
-            status = _lib.brix_flow_message(handle, message, len(message), output, OUTPUT_BYTES, written)
-            check(status, "ext_proc message")
-            return bytes(_ffi.buffer(output, written[0]))
-        finally:
-            self._reader.give_output(output)
-
-    @property
-    def is_complete(self) -> bool:
-        """True once the answer has been accounted."""
-        if self._handle is None or not self._reader.is_open:
-            return True
-        return bool(_lib.brix_flow_is_complete(self._handle))
-
-    def record(self) -> Record:
-        """The request as an access log shows it."""
-        raw = _ffi.new("brix_record *")
-        _lib.brix_flow_record(self._live(), raw)
-        return Record(
-            outcome=Outcome(raw.outcome),
-            code=raw.code,
-            request_id=string(raw.request_id),
-            model=string(raw.model),
-            strategy=string(raw.strategy),
-            pod=string(raw.pod),
-            address=string(raw.address),
-            streaming=bool(raw.streaming),
-            prompt_tokens=raw.prompt_tokens,
-            completion_tokens=raw.completion_tokens,
-        )
-
-    def close(self, end: End = End.STREAM) -> None:
-        """Close the books, if they are open, and give the flow back. Later calls change nothing."""
-        handle, self._handle = self._handle, None
-        if handle is not None and self._reader.is_open:
-            _lib.brix_flow_end(handle, int(end))

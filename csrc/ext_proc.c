@@ -129,6 +129,28 @@ static int read_request(brix_text message, uint32_t *kind, brix_text *content)
     return !wire.bad && *kind != 0;
 }
 
+static brix_status put_answer(const brix_flow *flow, uint32_t kind, int was_complete, const brix_action *action,
+                              brix_back *back, char *output, size_t *written)
+{
+    if (!was_complete && brix_flow_is_complete(flow))
+        brix_ext_proc_note(back, flow);
+    brix_ext_proc_write(back, kind, action);
+    if (back->cut)
+        return BRIX_FULL;
+    *written = (size_t)(back->end - back->at);
+    memmove(output, back->at, *written);
+    return BRIX_OK;
+}
+
+static brix_status put_question(brix_flow *flow, uint32_t kind, const brix_action *action, char *output,
+                                size_t *written)
+{
+    flow->waits = (uint8_t)kind;
+    *written = action->body.length;
+    memmove(output, action->body.at, action->body.length);
+    return BRIX_ASKS;
+}
+
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written)
 {
@@ -143,12 +165,20 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
     brix_action_begin(&action);
     if (!dispatch(flow, kind, content, &scratch, &action))
         return BRIX_BAD;
-    if (!was_complete && brix_flow_is_complete(flow))
-        brix_ext_proc_note(&back, flow);
-    brix_ext_proc_write(&back, kind, &action);
-    if (back.cut)
-        return BRIX_FULL;
-    *written = (size_t)(back.end - back.at);
-    memmove(output, back.at, *written);
-    return BRIX_OK;
+    if (action.kind == BRIX_ASK)
+        return put_question(flow, kind, &action, output, written);
+    return put_answer(flow, kind, was_complete, &action, &back, output, written);
+}
+
+brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length, char *output, size_t capacity,
+                             size_t *written)
+{
+    brix_out scratch = {output, 0, BRIX_SCRATCH_BYTES, 0};
+    brix_back back = {output + BRIX_SCRATCH_BYTES, output + capacity, output + capacity, 0};
+    brix_action action;
+    if (capacity < BRIX_OUTPUT_BYTES || !flow->asks || brix_flow_is_complete(flow))
+        return BRIX_BAD;
+    brix_action_begin(&action);
+    brix_flow_answered(flow, (brix_text){answer, length}, &scratch, &action);
+    return put_answer(flow, flow->waits, 0, &action, &back, output, written);
 }

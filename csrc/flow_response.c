@@ -38,6 +38,8 @@ static void set_contract(brix_flow *flow, brix_action *action)
 {
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     brix_action_set(action, BRIX_LITERAL("request-id"), (brix_text){flow->request_id, flow->request_id_length});
+    if (flow->update_length)
+        brix_action_set(action, BRIX_LITERAL("x-update-rpm"), (brix_text){flow->update, flow->update_length});
     if (flow->decision.address_length == 0)
         return;
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));

@@ -26,12 +26,16 @@ static void reply(void *host, const brix_action *action)
                                                      brix_to_envoy(action->body), DETAILS);
 }
 
-int brix_act_on_request(void *host, const brix_action *action)
+int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action)
 {
+    if (action->kind == BRIX_ASK)
+        return !brix_ask_collector(host, action->body) && brix_act_on_answer(host, flow, BRIX_NOTHING);
     if (action->kind == BRIX_REPLY) {
         reply(host, action);
         return 0;
     }
+    if (flow->asks)
+        return 0;
     set_headers(host, ENVOY_REQUEST_HEADERS, action);
     if (action->clear_route_cache)
         envoy_dynamic_module_callback_http_clear_route_cache(host);
@@ -113,7 +117,7 @@ int brix_act_on_request_body(void *host, brix_flow *flow, int end)
         refuse_without_memory(flow, &scratch, &action);
     else if (end && action.kind == BRIX_CONTINUE)
         brix_flow_request_body(flow, BRIX_LITERAL(""), 1, &scratch, &action);
-    return brix_act_on_request(host, &action);
+    return brix_act_on_request(host, flow, &action);
 }
 
 /* Each slice becomes what the flow makes of it: the new ones are appended, then the old ones drained. */

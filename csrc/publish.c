@@ -64,6 +64,11 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
     if (topology->has_key)
         brix_sha256(key.at, key.length, topology->key_digest);
     topology->hide_pod_address = settings->hide_pod_address != 0;
+    topology->limits = (brix_limit_words){
+        .users = settings->users,
+        .model_in_flight = settings->model_in_flight,
+        .pod_in_flight = settings->pod_in_flight,
+    };
     topology->fair = (brix_fair_words){
         .window_ms = settings->fair_window_ms,
         .least_tokens = settings->fair_least_tokens,
