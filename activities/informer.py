@@ -51,14 +51,17 @@ class Informer:
         *,
         namespace: str | None = None,
         silence_seconds: float = SILENCE_SECONDS,
+        metadata_only: bool = False,
         relisted: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`metadata_only`: objects without spec and status, for kinds with many large ones."""
         self._client = client
         self._store = store
         self._path = path_of(store.resource, namespace)
         self._silence_seconds = silence_seconds
         self._relisted = relisted
         self._version = ""
+        self._metadata_only = metadata_only
 
     async def run(self) -> None:
         failures = 0
@@ -100,7 +103,9 @@ class Informer:
         params = {"limit": str(PAGE)}
         objects: list[Json] = []
         while True:
-            page = await self._client.call("GET", self._path, params=params, deadline=LIST_SECONDS)
+            page = await self._client.call(
+                "GET", self._path, params=params, deadline=LIST_SECONDS, accept=self._form("List")
+            )
             objects.extend(self._completed(item) for item in page.get("items") or [])
             following = page["metadata"].get("continue")
             if not following:
@@ -111,10 +116,14 @@ class Informer:
         self._relisted(self._store.resource.key)
 
     def _completed(self, item: Json) -> Json:
-        """Items of a list carry neither apiVersion nor kind."""
-        item.setdefault("apiVersion", self._store.resource.api_version)
-        item.setdefault("kind", self._store.resource.kind)
+        """Items of a list carry neither apiVersion nor kind; metadata alone carries its own."""
+        item["apiVersion"] = self._store.resource.api_version
+        item["kind"] = self._store.resource.kind
         return trimmed(item)
+
+    def _form(self, suffix: str = "") -> str:
+        """What to ask for: whole objects, or their metadata alone."""
+        return f"application/json;as=PartialObjectMetadata{suffix};g=meta.k8s.io;v=v1" if self._metadata_only else ""
 
     async def _watch(self) -> None:
         params = {
@@ -124,7 +133,7 @@ class Informer:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311 - spreads load, no secret
         }
         try:
-            async for event in self._client.watch(self._path, params, self._silence_seconds):
+            async for event in self._client.watch(self._path, params, self._silence_seconds, self._form()):
                 self._take(event)
         except KubeAmbiguous as error:
             if isinstance(error.__cause__, aiohttp.SocketTimeoutError):
@@ -136,7 +145,7 @@ class Informer:
         if kind == "ERROR":
             raise error_from(int(obj.get("code", 500)), str(obj.get("message", "")).encode())
         if kind in ("ADDED", "MODIFIED"):
-            self._store.put(trimmed(obj))
+            self._store.put(self._completed(obj))
         elif kind == "DELETED":
             self._store.remove(obj)
         self._version = obj["metadata"]["resourceVersion"]

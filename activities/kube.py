@@ -115,15 +115,19 @@ class KubeClient:
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         deadline: float = CALL_SECONDS,
+        accept: str = "",
     ) -> Json:
-        """One call, tried again while the server asks for patience and `deadline` (seconds) allows it."""
+        """One call, tried again while the server asks for patience and `deadline` (seconds) allows it.
+
+        `accept` asks for another form of the answer, such as metadata alone.
+        """
         if method != "GET" and not self.may_write():
             raise KubeForbidden("this process does not hold the operator's Lease")
         ends = time.monotonic() + deadline
         refused = False
         while True:
             try:
-                return await self._once(method, path, body, params, content_type, ends - time.monotonic())
+                return await self._once(method, path, body, params, content_type, ends - time.monotonic(), accept)
             except KubeThrottled as error:
                 pause = error.retry_after if error.retry_after is not None else 1.0
                 if time.monotonic() + pause >= ends:
@@ -136,10 +140,11 @@ class KubeClient:
                 refused = True
 
     async def _once(
-        self, method: str, path: str, body: Any, params: Mapping[str, str] | None, content_type: str, seconds: float
-    ) -> Json:
+        self, method: str, path: str, body: Any, params: Mapping[str, str] | None, content_type: str, seconds: float,
+        accept: str = "",
+    ) -> Json:  # fmt: skip
         access = await self._credentials.access()
-        headers = {**access.headers, "Content-Type": content_type} if body is not None else access.headers
+        headers = access.headers | ({"Content-Type": content_type} if body is not None else {}) | _accepting(accept)
         data = orjson.dumps(body) if body is not None else None
         timeout = aiohttp.ClientTimeout(total=max(seconds, 0.1))
         session = await self.session()
@@ -157,14 +162,16 @@ class KubeClient:
             raise _no_answer(error) from error
         return trimmed(orjson.loads(raw))
 
-    async def watch(self, path: str, params: Mapping[str, str], silence_seconds: float) -> AsyncIterator[Json]:
+    async def watch(
+        self, path: str, params: Mapping[str, str], silence_seconds: float, accept: str = ""
+    ) -> AsyncIterator[Json]:
         """The events of a watch until the server ends it; KubeAmbiguous after `silence_seconds` without a byte."""
         access = await self._credentials.access()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=silence_seconds)
         session = await self.session()
         try:
             async with session.get(
-                access.server + path, params=params, headers=access.headers, timeout=timeout
+                access.server + path, params=params, headers=access.headers | _accepting(accept), timeout=timeout
             ) as answer:
                 if answer.status >= 300:
                     raise error_from(answer.status, await answer.read(), _retry_after(answer))
@@ -191,6 +198,10 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
                 yield line
         if len(rest) > LINE_LIMIT_BYTES:
             raise KubeAmbiguous("a line of the watch is longer than any object")
+
+
+def _accepting(form: str) -> dict[str, str]:
+    return {"Accept": form} if form else {}
 
 
 def trimmed(obj: Json) -> Json:

@@ -18,7 +18,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import adoption, budget_steps, child_steps, group_steps, object_steps, pod_steps
+from activities import adoption, budget_steps, child_steps, group_steps, object_steps, pod_steps, ray_steps
 from activities.decisions import heartbeat_seconds
 from activities.errors import KubeAmbiguous, KubeError, KubeNotFound
 from activities.events import EventRecorder
@@ -69,6 +69,13 @@ HANDLERS: Mapping[str, Handler] = {
     "delete-group-pods": group_steps.delete_group_pods,
     "apply-pod-group": group_steps.apply_pod_group,
     "delete-pod-groups": group_steps.delete_pod_groups,
+    "create-ray-clusters": ray_steps.create_ray_clusters,
+    "delete-ray-clusters": ray_steps.delete_ray_clusters,
+    "create-ray-replica-set": ray_steps.create_ray_replica_set,
+    "update-ray-replica-sets": ray_steps.update_ray_replica_sets,
+    "delete-ray-replica-sets": ray_steps.delete_ray_replica_sets,
+    "note-fleet": ray_steps.note_fleet,
+    "roll-back-fleet": ray_steps.roll_back_fleet,
 }
 STAGES: Mapping[str, str] = {
     "add-finalizer": "beside",
@@ -212,7 +219,7 @@ def _creates(step: Any) -> int:
     """How many generated names the step needs."""
     if step.type == "create-rolesets":
         return len(step.indexes)
-    return int(step.count) if step.type == "create-pods" else 0
+    return int(step.count) if step.type in ("create-pods", "create-ray-clusters") else 0
 
 
 def _detail(outcome: Outcome) -> str:

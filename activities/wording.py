@@ -118,7 +118,7 @@ def _beside(step: Any) -> str:
         case "delete-budgets":
             return f"delete {_count(step.targets, 'PodDisruptionBudget')}"
         case _:
-            return _of_groups(step) or _other(step)
+            return _of_groups(step) or _of_fleets(step) or _other(step)
 
 
 def _of_groups(step: Any) -> str:
@@ -138,6 +138,27 @@ def _of_groups(step: Any) -> str:
             return f"apply the PodGroup of {step.scheduler}"
         case "delete-pod-groups":
             return f"delete {_count(step.targets, 'PodGroup')} of {step.scheduler}"
+        case _:
+            return ""
+
+
+def _of_fleets(step: Any) -> str:
+    """Steps on RayClusters, and on fleets and their replica sets; empty for all others."""
+    match step.type:
+        case "create-ray-clusters":
+            return f"create {step.count} RayCluster{'' if step.count == 1 else 's'}"
+        case "delete-ray-clusters":
+            return f"delete {_count(step.targets, 'RayCluster')}"
+        case "create-ray-replica-set":
+            return f"create replica set {step.name} with {step.replicas}"
+        case "update-ray-replica-sets":
+            return f"size {_count(step.sizes, 'replica set')}"
+        case "delete-ray-replica-sets":
+            return f"delete {_count(step.targets, 'old replica set')}"
+        case "note-fleet":
+            return f"note revision {step.revision} on the fleet"
+        case "roll-back-fleet":
+            return "roll the fleet back" if step.source is not None else "drop the request to roll back"
         case _:
             return ""
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import chunks
 from benchmarks.figure import Figure, machine
 from csrc.binding import Pod, SegmentWriter, Settings
 from gateway.envoy import EnvoyValues, environment_for, render
@@ -69,7 +70,7 @@ def figures(rounds: int = 5, seconds: int = 4, sizes_kb: Sequence[int] = (1, 16)
         raise SystemExit(f"missing: {', '.join(missing)} (apt-get install wrk nginx-light)")
     with tempfile.TemporaryDirectory(prefix="brixbench-") as folder, fronts(Path(folder)) as ports:
         measured = {size: measure(ports, write_script(Path(folder), size), rounds, seconds) for size in sizes_kb}
-    found = []
+        found = [stream(Path(folder), name, port, seconds) for name, port in ports.items()]
     for size, runs in measured.items():
         for front in runs:
             print(line(front, size, runs))
@@ -78,6 +79,15 @@ def figures(rounds: int = 5, seconds: int = 4, sizes_kb: Sequence[int] = (1, 16)
             Figure(f"{host} {size} KB: ratio to bare Envoy", ratio(host, runs), "", target(host, size)) for host in Host
         ]
     return found
+
+
+def stream(folder: Path, front: str, port: int, seconds: int) -> Figure:
+    """Response chunks a second that one front passes on."""
+    run = ask(port, chunks.write_script(folder), seconds)
+    assert run.failed == 0, f"{front}: {run.failed} streams failed"
+    rate = run.requests_per_second * chunks.CHUNKS
+    print(f"{front}: {rate:,.0f} response chunks/s")
+    return Figure(f"{front}: response chunks", rate, "1/s")
 
 
 def measure(ports: Mapping[str, int], script: Path, rounds: int, seconds: int) -> dict[str, list[Run]]:
@@ -132,13 +142,16 @@ def fronts(folder: Path) -> Iterator[dict[str, int]]:
     settings = GatewaySettings.from_environment(given)
     values = {name: envoy_values(folder, settings, name) for name in (BARE, *Host)}
     with contextlib.ExitStack() as stack, SegmentWriter.open(settings.segment_path) as writer:
-        writer.publish({MODEL: pods(engines)}, Settings(default_strategy="least-request"))
+        source = free_port()
+        models = {MODEL: pods(engines), chunks.MODEL: pods([source])}
+        writer.publish(models, Settings(default_strategy="least-request"))
         run(stack, folder, "nginx", "nginx", "-c", str(write_nginx(folder, engines)))
+        run(stack, folder, "chunks", sys.executable, "-m", "benchmarks.chunks", str(source))
         for index in range(settings.processes):
             command = (sys.executable, "-m", "gateway.ext_proc", str(index))
             run(stack, folder, f"ext_proc-{index}", *command, env=os.environ | given)
         for name, one in values.items():
-            text = without_gateway(render(one), engines) if name == BARE else render(one)
+            text = without_gateway(render(one), engines, source) if name == BARE else render(one)
             run_envoy(stack, folder, name, text, environment_for(one))
         wait_for(lambda: all(Path(each.removeprefix("unix:")).exists() for each in settings.sockets))
         ports = {name: one.listen_port for name, one in values.items()}
@@ -163,22 +176,30 @@ def envoy_values(folder: Path, settings: GatewaySettings, name: str) -> EnvoyVal
     )  # fmt: skip
 
 
-def without_gateway(text: str, engines: list[int]) -> str:
-    """The same Envoy without the gateway: every request goes round-robin to the engines."""
+def without_gateway(text: str, engines: list[int], source: int) -> str:
+    """The same Envoy without the gateway: every request goes round-robin to the engines, streams to their source."""
     config: dict[str, Any] = yaml.safe_load(text)
     resources = config["static_resources"]
     manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["http_filters"] = manager["http_filters"][1:]
     (host,) = manager["route_config"]["virtual_hosts"]
-    host["routes"] = [{"match": {"prefix": "/"}, "route": {"cluster": "engines", "timeout": "0s"}}]
-    cluster = resources["clusters"][0]
+    streams = {"prefix": "/", "headers": [{"name": chunks.HEADER, "present_match": True}]}
+    host["routes"] = [
+        {"match": streams, "route": {"cluster": "chunks", "timeout": "0s"}},
+        {"match": {"prefix": "/"}, "route": {"cluster": "engines", "timeout": "0s"}},
+    ]
+    (cluster, *_) = resources["clusters"]
     del cluster["original_dst_lb_config"]
-    addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in engines]
-    endpoints = [{"endpoint": {"address": address}} for address in addresses]
-    cluster |= {"type": "STATIC", "lb_policy": "ROUND_ROBIN"}
-    cluster["load_assignment"] = {"cluster_name": "engines", "endpoints": [{"lb_endpoints": endpoints}]}
-    resources["clusters"] = [cluster]
+    resources["clusters"] = [static(cluster, "engines", engines), static(cluster, "chunks", [source])]
     return yaml.safe_dump(config)
+
+
+def static(cluster: dict[str, Any], name: str, ports: list[int]) -> dict[str, Any]:
+    """The cluster under this name, over fixed ports."""
+    addresses = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
+    group = {"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}
+    assigned = {"cluster_name": name, "endpoints": [group]}
+    return cluster | {"name": name, "type": "STATIC", "lb_policy": "ROUND_ROBIN", "load_assignment": assigned}
 
 
 def write_nginx(folder: Path, engines: list[int]) -> Path:

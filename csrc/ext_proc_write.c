@@ -80,14 +80,7 @@ static void write_entry(brix_back *back, brix_text key, const char *mark)
     brix_back_nest(back, 1, mark);
 }
 
-/* Value: number_value 2, string_value 3, struct_value 5. */
-static void note_number(brix_back *back, brix_text key, uint64_t value)
-{
-    const char *mark = back->at;
-    brix_back_double(back, 2, (double)value);
-    write_entry(back, key, mark);
-}
-
+/* Value: string_value 3, struct_value 5. */
 static void note_text(brix_back *back, brix_text key, brix_text value)
 {
     const char *mark = back->at;
@@ -95,6 +88,15 @@ static void note_text(brix_back *back, brix_text key, brix_text value)
         return;
     brix_back_bytes(back, 3, value);
     write_entry(back, key, mark);
+}
+
+/* As text, like all that the module's filter state can hold. */
+static void note_number(brix_back *back, brix_text key, uint64_t value)
+{
+    char digits[20];
+    brix_out out = {digits, 0, sizeof digits, 0};
+    brix_out_number(&out, value);
+    note_text(back, key, (brix_text){digits, out.length});
 }
 
 /* dynamic_metadata 8: { "brixflow": { what the module notes as well } }. */

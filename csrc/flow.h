@@ -13,6 +13,7 @@
 
 #include "action.h"
 #include "endpoint.h"
+#include "names.h"
 #include "reader.h"
 #include "session.h"
 #include "usage.h"
@@ -67,6 +68,7 @@ struct brix_flow {
     uint8_t update_length;
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
+    brix_names names;   /* for the host: of the headers that the request has */
     uint64_t decided_at; /* CLOCK_MONOTONIC of the first choice, nanoseconds */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];

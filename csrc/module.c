@@ -53,6 +53,18 @@ const void *envoy_dynamic_module_on_http_filter_new(const void *made, void *host
     return flow ? stream_of(flow) : NO_FLOW;
 }
 
+/* Envoy gave the request an id already: it becomes ours, unless a trace told one, and need not be set. */
+static void adopt_id(brix_flow *flow, brix_text value)
+{
+    if (flow->tries > 0 || value.length != BRIX_REQUEST_ID || flow->request_id_length != BRIX_REQUEST_ID)
+        return;
+    for (size_t i = 0; i < value.length; i++)
+        if (value.at[i] != '-' && !(value.at[i] >= '0' && value.at[i] <= '9') &&
+            !(value.at[i] >= 'a' && value.at[i] <= 'f'))
+            return;
+    flow->request_id_length = (uint8_t)brix_text_copy(flow->request_id, BRIX_REQUEST_ID, value);
+}
+
 static void tell_request_headers(void *host, brix_flow *flow, brix_action *action)
 {
     envoy_header headers[BRIX_MODULE_HEADERS];
@@ -62,9 +74,16 @@ static void tell_request_headers(void *host, brix_flow *flow, brix_action *actio
         return;
     }
     envoy_dynamic_module_callback_http_get_headers(host, ENVOY_REQUEST_HEADERS, headers);
-    for (size_t i = 0; i < count; i++)
-        brix_flow_request_header(flow, (brix_text){headers[i].name, headers[i].name_length},
-                                 (brix_text){headers[i].value, headers[i].value_length}, action);
+    brix_text id = BRIX_NOTHING;
+    for (size_t i = 0; i < count; i++) {
+        brix_text name = {headers[i].name, headers[i].name_length};
+        brix_text value = {headers[i].value, headers[i].value_length};
+        brix_names_add(&flow->names, name);
+        if (brix_text_is(name, BRIX_LITERAL("x-request-id")))
+            id = value;
+        brix_flow_request_header(flow, name, value, action);
+    }
+    adopt_id(flow, id);
 }
 
 int envoy_dynamic_module_on_http_filter_request_headers(void *host, const void *stream, bool end)
@@ -147,6 +166,26 @@ void envoy_dynamic_module_on_http_filter_http_callout_done(void *host, const voi
         envoy_dynamic_module_callback_http_filter_continue_decoding(host);
 }
 
+/* The names of all headers of the answer; of more than we can take, any. */
+static brix_names tell_response_headers(void *host, brix_flow *flow)
+{
+    envoy_header headers[BRIX_MODULE_HEADERS];
+    size_t count = envoy_dynamic_module_callback_http_get_headers_size(host, ENVOY_RESPONSE_HEADERS);
+    brix_names names = count > BRIX_MODULE_HEADERS ? ~(brix_names)0 : 0;
+    if (count > BRIX_MODULE_HEADERS) {
+        tell_response_header(host, flow, BRIX_LITERAL(":status"));
+        tell_response_header(host, flow, BRIX_LITERAL("content-encoding"));
+        return names;
+    }
+    envoy_dynamic_module_callback_http_get_headers(host, ENVOY_RESPONSE_HEADERS, headers);
+    for (size_t i = 0; i < count; i++) {
+        brix_text name = {headers[i].name, headers[i].name_length};
+        brix_names_add(&names, name);
+        brix_flow_response_header(flow, name, (brix_text){headers[i].value, headers[i].value_length});
+    }
+    return names;
+}
+
 static void let_go(brix_flow *flow)
 {
     if (--flow->holders == 0)
@@ -180,11 +219,10 @@ int envoy_dynamic_module_on_http_filter_response_headers(void *host, const void 
         return ENVOY_CONTINUE;
     if (flow->unanswered && try_again(host, flow))
         return ENVOY_STOP;
-    tell_response_header(host, flow, BRIX_LITERAL(":status"));
-    tell_response_header(host, flow, BRIX_LITERAL("content-encoding"));
+    brix_names names = tell_response_headers(host, flow);
     brix_action_begin(&action);
     brix_flow_response_headers_done(flow, end, &scratch, &action);
-    return brix_act_on_response(host, &action) ? ENVOY_CONTINUE : ENVOY_STOP;
+    return brix_act_on_response(host, names, &action) ? ENVOY_CONTINUE : ENVOY_STOP;
 }
 
 int envoy_dynamic_module_on_http_filter_response_body(void *host, const void *stream, bool end)

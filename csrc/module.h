@@ -40,7 +40,8 @@ brix_flow *brix_gateway_begin(brix_gateway *gateway);
 
 /* Carry out what the flow said; 0 when the request goes no further, for now or at all. */
 int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action);
-int brix_act_on_response(void *host, const brix_action *action);
+/* names: of the headers that the answer came with. */
+int brix_act_on_response(void *host, brix_names names, const brix_action *action);
 /* The collector's answer to what a flow asked: 1 when the request may go on. */
 int brix_act_on_answer(void *host, brix_flow *flow, brix_text answer);
 /* Put a question: 1 when an answer will come, later. */

@@ -48,6 +48,8 @@ bool envoy_dynamic_module_callback_http_get_header(void *host, int map, envoy_te
                                                    size_t index, size_t *count);
 size_t envoy_dynamic_module_callback_http_get_headers_size(void *host, int map);
 bool envoy_dynamic_module_callback_http_get_headers(void *host, int map, envoy_header *headers);
+/* One more of this name. */
+bool envoy_dynamic_module_callback_http_add_header(void *host, int map, envoy_text name, envoy_text value);
 /* Replaces all of this name; an empty value removes them. */
 bool envoy_dynamic_module_callback_http_set_header(void *host, int map, envoy_text name, envoy_text value);
 size_t envoy_dynamic_module_callback_http_get_body_size(void *host, int body);
@@ -59,10 +61,8 @@ bool envoy_dynamic_module_callback_http_drain_body(void *host, int body, size_t 
 void envoy_dynamic_module_callback_http_send_response(void *host, uint32_t status, envoy_header *headers,
                                                       size_t count, envoy_text body, envoy_text details);
 void envoy_dynamic_module_callback_http_clear_route_cache(void *host);
-void envoy_dynamic_module_callback_http_set_dynamic_metadata_string(void *host, envoy_text space, envoy_text key,
-                                                                    envoy_text value);
-void envoy_dynamic_module_callback_http_set_dynamic_metadata_number(void *host, envoy_text space, envoy_text key,
-                                                                    double value);
+/* What the access log reads as %FILTER_STATE(key:PLAIN)%. */
+bool envoy_dynamic_module_callback_http_set_filter_state_bytes(void *host, envoy_text key, envoy_text value);
 /* Run the request through all filters again; with true the stream, and so our own, is gone on return. */
 bool envoy_dynamic_module_callback_http_filter_recreate_stream(void *host, envoy_header *headers, size_t count);
 /* What came of trying to ask; 0: the answer comes to ..._http_callout_done. Headers must name method, path, host. */

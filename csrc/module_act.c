@@ -7,13 +7,32 @@
 #define DETAILS ((envoy_text){"gateway", 7})
 #define CHUNKS 64 /* slices of a body that are read at a time */
 
-static void set_headers(void *host, int map, const brix_action *action)
+/* 1: a header of which there is one says the same already. Most requests tell their length themselves, and Envoy's
+   id is ours. */
+static int says_already(void *host, int map, const brix_header_line *line)
+{
+    envoy_text value;
+    int is_single = brix_text_is(line->name, BRIX_LITERAL("content-length")) ||
+                    brix_text_is(line->name, BRIX_LITERAL("x-request-id"));
+    return is_single &&
+           envoy_dynamic_module_callback_http_get_header(host, map, brix_to_envoy(line->name), &value, 0, NULL) &&
+           brix_text_is(brix_from_envoy(value), line->value);
+}
+
+/* Setting costs Envoy twice what adding costs, so what cannot be there is added. */
+static void set_headers(void *host, int map, const brix_action *action, brix_names *names)
 {
     for (uint32_t i = 0; i < action->removes; i++)
         envoy_dynamic_module_callback_http_set_header(host, map, brix_to_envoy(action->remove[i]), (envoy_text){NULL, 0});
-    for (uint32_t i = 0; i < action->sets; i++)
-        envoy_dynamic_module_callback_http_set_header(host, map, brix_to_envoy(action->set[i].name),
-                                                      brix_to_envoy(action->set[i].value));
+    for (uint32_t i = 0; i < action->sets; i++) {
+        const brix_header_line *line = &action->set[i];
+        envoy_text name = brix_to_envoy(line->name), value = brix_to_envoy(line->value);
+        if (!brix_names_may_hold(*names, line->name))
+            envoy_dynamic_module_callback_http_add_header(host, map, name, value);
+        else if (!says_already(host, map, line))
+            envoy_dynamic_module_callback_http_set_header(host, map, name, value);
+        brix_names_add(names, line->name);
+    }
 }
 
 static void reply(void *host, const brix_action *action)
@@ -36,19 +55,19 @@ int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action)
     }
     if (flow->asks)
         return 0;
-    set_headers(host, ENVOY_REQUEST_HEADERS, action);
+    set_headers(host, ENVOY_REQUEST_HEADERS, action, &flow->names);
     if (action->clear_route_cache)
         envoy_dynamic_module_callback_http_clear_route_cache(host);
     return 1;
 }
 
-int brix_act_on_response(void *host, const brix_action *action)
+int brix_act_on_response(void *host, brix_names names, const brix_action *action)
 {
     if (action->kind == BRIX_REPLY) {
         reply(host, action);
         return 0;
     }
-    set_headers(host, ENVOY_RESPONSE_HEADERS, action);
+    set_headers(host, ENVOY_RESPONSE_HEADERS, action, &names);
     return 1;
 }
 
@@ -178,27 +197,29 @@ void brix_act_without_flow(void *host)
     reply(host, &action);
 }
 
-static void note_text(void *host, brix_text key, brix_text value)
+static void note(void *host, brix_text key, brix_text value)
 {
-    if (value.length > 0 && brix_is_utf8(value))
-        envoy_dynamic_module_callback_http_set_dynamic_metadata_string(host, (envoy_text){"brixflow", 8},
-                                                                       brix_to_envoy(key), brix_to_envoy(value));
+    envoy_dynamic_module_callback_http_set_filter_state_bytes(host, brix_to_envoy(key), brix_to_envoy(value));
 }
 
 static void note_number(void *host, brix_text key, uint64_t value)
 {
-    envoy_dynamic_module_callback_http_set_dynamic_metadata_number(host, (envoy_text){"brixflow", 8},
-                                                                   brix_to_envoy(key), (double)value);
+    char digits[20];
+    brix_out out = {digits, 0, sizeof digits, 0};
+    brix_out_number(&out, value);
+    note(host, key, (brix_text){digits, out.length});
 }
 
+/* As filter state: dynamic metadata would cost the request ten times as much, most of it in the log. */
 void brix_act_record(void *host, const brix_flow *flow)
 {
     brix_record record;
     brix_flow_record(flow, &record);
-    note_text(host, BRIX_LITERAL("model"), record.model);
-    note_text(host, BRIX_LITERAL("outcome"), brix_outcome_name(record.outcome));
+    if (record.model.length > 0 && brix_is_utf8(record.model))
+        note(host, BRIX_LITERAL("brixflow.model"), record.model);
+    note(host, BRIX_LITERAL("brixflow.outcome"), brix_outcome_name(record.outcome));
     if (flow->usage.seen == 0)
         return;
-    note_number(host, BRIX_LITERAL("prompt_tokens"), record.prompt_tokens);
-    note_number(host, BRIX_LITERAL("completion_tokens"), record.completion_tokens);
+    note_number(host, BRIX_LITERAL("brixflow.prompt_tokens"), record.prompt_tokens);
+    note_number(host, BRIX_LITERAL("brixflow.completion_tokens"), record.completion_tokens);
 }

@@ -2,9 +2,10 @@
 
 #include <string.h>
 
+#include "mark.h"
+
 enum { SEARCH, NAMED, OPENING, MEMBER, KEY, COLON, VALUE, NUMBER, STRING, SKIP };
 
-static const char MARK[] = "\"usage\"";
 static const char *const NAMES[BRIX_USAGE_COUNTS] = {
     [BRIX_PROMPT_TOKENS] = "prompt_tokens",         [BRIX_INPUT_TOKENS] = "input_tokens",
     [BRIX_COMPLETION_TOKENS] = "completion_tokens", [BRIX_OUTPUT_TOKENS] = "output_tokens",
@@ -16,22 +17,33 @@ static int is_blank(char byte)
     return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
 }
 
-static const char *search(brix_usage *usage, const char *at, const char *end)
+/* Byte by byte, where a piece begins or ends within the name. */
+static const char *match(brix_usage *usage, const char *at)
 {
-    if (usage->matched == 0) {
-        at = memchr(at, '"', (size_t)(end - at));
-        if (!at)
-            return end;
-    }
-    if (*at == MARK[usage->matched])
+    if (*at == BRIX_MARK[usage->matched])
         usage->matched++;
     else
         usage->matched = *at == '"';
-    if (usage->matched == sizeof MARK - 1) {
+    if (usage->matched == BRIX_MARK_BYTES) {
         usage->matched = 0;
         usage->state = NAMED;
     }
     return at + 1;
+}
+
+static const char *search(brix_usage *usage, const char *at, const char *end)
+{
+    if (usage->matched > 0)
+        return match(usage, at);
+    const char *found = brix_mark(at, end);
+    if (found) {
+        usage->state = NAMED;
+        return found + BRIX_MARK_BYTES;
+    }
+    if (end - at >= (ptrdiff_t)BRIX_MARK_BYTES)
+        at = end - (BRIX_MARK_BYTES - 1);
+    at = memchr(at, '"', (size_t)(end - at));
+    return at ? match(usage, at) : end;
 }
 
 static uint8_t name_of(const brix_usage *usage)

@@ -93,17 +93,6 @@ void brix_back_varint(brix_back *back, uint32_t field, uint64_t number)
     put_tag(back, field, BRIX_WIRE_VARINT);
 }
 
-void brix_back_double(brix_back *back, uint32_t field, double number)
-{
-    uint64_t bits;
-    char bytes[sizeof bits];
-    memcpy(&bits, &number, sizeof bits);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (char)(bits >> 8 * i);
-    put(back, bytes, sizeof bytes);
-    put_tag(back, field, BRIX_WIRE_FIXED64);
-}
-
 void brix_back_bytes(brix_back *back, uint32_t field, brix_text bytes)
 {
     put(back, bytes.at, bytes.length);

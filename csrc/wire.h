@@ -40,7 +40,6 @@ typedef struct {
 } brix_back;
 
 void brix_back_varint(brix_back *back, uint32_t field, uint64_t number);
-void brix_back_double(brix_back *back, uint32_t field, double number);
 void brix_back_bytes(brix_back *back, uint32_t field, brix_text bytes);
 /* Head of a nested message whose fields were written since `mark` (a value of at). */
 void brix_back_nest(brix_back *back, uint32_t field, const char *mark);

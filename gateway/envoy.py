@@ -18,7 +18,7 @@ import orjson
 import yaml
 
 from csrc import module
-from gateway.settings import GatewaySettings, Host
+from gateway.settings import GatewaySettings, Host, collector_socket
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "envoy"
 TEMPLATE = FOLDER / "bootstrap.yaml"
@@ -73,7 +73,9 @@ def render(values: EnvoyValues) -> str:
     """The bootstrap configuration for these values, as YAML."""
     named = _named(values)
     host = _fill(HOST_TEMPLATES[values.host], named)
-    bootstrap = _fill(TEMPLATE, named | {"gateway_filter": host["filter"], "retries": host["retries"]})
+    own = {"gateway_filter": host["filter"], "retries": host["retries"]}
+    log = {f"log_{field}": where for field, where in host["log"].items()}
+    bootstrap = _fill(TEMPLATE, named | own | log)
     bootstrap["static_resources"]["clusters"] += host["clusters"]
     return yaml.safe_dump(bootstrap, sort_keys=False, width=WIDTH)
 
@@ -91,6 +93,7 @@ def _named(values: EnvoyValues) -> dict[str, object]:
         "message_timeout": _seconds(values.message_timeout),
         "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
         "http_endpoints": [_endpoint(values.http)],
+        "ask_endpoints": [_endpoint(f"unix:{collector_socket(values.segment)}")],
         "module_configuration": f"{values.max_requests} {values.segment}",
     }
 

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from planning.wire import CreateRevision, Decision, Failed, Failure, Logged, Memory, ObjectVersion, Outcome, Step
+from planning.wire import (
+    CreateRayReplicaSet,
+    CreateRevision,
+    Decision,
+    Failed,
+    Failure,
+    Logged,
+    Memory,
+    ObjectVersion,
+    Outcome,
+    Step,
+)
 
 FIRST_WAIT: Final = timedelta(seconds=1)
 LONGEST_WAIT: Final = timedelta(minutes=5)
@@ -19,8 +30,8 @@ LONGEST_MESSAGE: Final = 500
 
 
 def step_key(step: Step) -> str:
-    """What a failure is remembered by: the type, and the role or revision it was about."""
-    if isinstance(step, CreateRevision):
+    """What a failure is remembered by: the type, and the role, revision or replica set it was about."""
+    if isinstance(step, CreateRevision | CreateRayReplicaSet):
         return f"{step.type}/{step.name}"
     role = getattr(step, "role", "")
     return f"{step.type}/{role}" if role else step.type

@@ -44,3 +44,11 @@ def _next(before: Json | None, wanted: Condition, now: datetime) -> Json:
     at = format_time(now)
     changed = before.get("lastTransitionTime", at) if before and before.get("status") == wanted.status else at
     return {**content, "lastTransitionTime": changed, "lastUpdateTime": at}
+
+
+def standard(conditions: Iterable[Json]) -> list[Json]:
+    """As Kubernetes' own condition type wants them: a message, if only an empty one, and no time of update."""
+    return [
+        {"message": "", **{key: value for key, value in entry.items() if key != "lastUpdateTime"}}
+        for entry in conditions
+    ]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from planning.wire_base import Target as Target
+from planning.wire_base import Told as Told
 from planning.wire_base import Wire as Wire
 from planning.wire_pods import CompletePods as CompletePods
 from planning.wire_pods import CreatePods as CreatePods
@@ -23,6 +24,14 @@ from planning.wire_pods import NotePods as NotePods
 from planning.wire_pods import PatchPods as PatchPods
 from planning.wire_pods import RestorePods as RestorePods
 from planning.wire_pods import WarmUpPods as WarmUpPods
+from planning.wire_ray import CreateRayClusters as CreateRayClusters
+from planning.wire_ray import CreateRayReplicaSet as CreateRayReplicaSet
+from planning.wire_ray import DeleteRayClusters as DeleteRayClusters
+from planning.wire_ray import DeleteRayReplicaSets as DeleteRayReplicaSets
+from planning.wire_ray import NoteFleet as NoteFleet
+from planning.wire_ray import RaySize as RaySize
+from planning.wire_ray import RollBackFleet as RollBackFleet
+from planning.wire_ray import UpdateRayReplicaSets as UpdateRayReplicaSets
 
 
 class Ref(Wire):
@@ -46,14 +55,6 @@ class RoleRevision(Wire):
 
     number: int
     name: str
-
-
-class Told(Wire):
-    """An Event about the object, recorded once the step that carries it has done something."""
-
-    type: Literal["Normal", "Warning"] = "Normal"
-    reason: str
-    message: str
 
 
 class AddFinalizer(Wire):
@@ -250,6 +251,8 @@ KNOWN_STEPS: tuple[type[Wire], ...] = (
     PatchPods, CompletePods, NotePods, DrainPods, RestorePods, WarmUpPods, FallBack,
     ApplyBudget, DeleteBudgets, Adopt,
     CreatePodSets, UpdatePodSets, DeletePodSets, CreateGroupPods, DeleteGroupPods, ApplyPodGroup, DeletePodGroups,
+    CreateRayClusters, DeleteRayClusters, CreateRayReplicaSet, UpdateRayReplicaSets, DeleteRayReplicaSets, NoteFleet,
+    RollBackFleet,
 )  # fmt: skip
 STEP_TYPES: dict[str, type[Wire]] = {str(step.model_fields["type"].default): step for step in KNOWN_STEPS}
 
@@ -291,6 +294,13 @@ Step = Annotated[
     | Annotated[DeleteGroupPods, Tag("delete-group-pods")]
     | Annotated[ApplyPodGroup, Tag("apply-pod-group")]
     | Annotated[DeletePodGroups, Tag("delete-pod-groups")]
+    | Annotated[CreateRayClusters, Tag("create-ray-clusters")]
+    | Annotated[DeleteRayClusters, Tag("delete-ray-clusters")]
+    | Annotated[CreateRayReplicaSet, Tag("create-ray-replica-set")]
+    | Annotated[UpdateRayReplicaSets, Tag("update-ray-replica-sets")]
+    | Annotated[DeleteRayReplicaSets, Tag("delete-ray-replica-sets")]
+    | Annotated[NoteFleet, Tag("note-fleet")]
+    | Annotated[RollBackFleet, Tag("roll-back-fleet")]
     | Annotated[UnknownStep, Tag("unknown")],
     Discriminator(_step_tag),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -17,3 +19,11 @@ class Target(Wire):
     name: str
     uid: str
     resource_version: str = ""
+
+
+class Told(Wire):
+    """An Event about the object, recorded once the step that carries it has done something."""
+
+    type: Literal["Normal", "Warning"] = "Normal"
+    reason: str
+    message: str

@@ -25,6 +25,7 @@ from activities.events import EventRecorder
 from activities.informer import Informer
 from activities.kube import KubeClient
 from activities.metrics import Metrics
+from activities.model_routes import ModelRoutes
 from activities.polls import Polls
 from activities.steps import Steps
 from activities.store import Cache
@@ -176,6 +177,8 @@ class Operator:
             )
             starter.searchable = self._activities.decisions.searchable
             guards.append(asyncio.create_task(starter.run()))
+            routes = ModelRoutes(self._kube, self._recorder, self._settings.route_timeout)
+            guards.append(asyncio.create_task(routes.run()))
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
         finally:
             self.acting = False

@@ -13,6 +13,7 @@
 | BRIXFLOW_OPERATOR_HEALTH_ADDRESS | 127.0.0.1:18081 | `/healthz`, `/readyz` |
 | BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS | none | the admission webhooks, HTTPS; empty: they are not served |
 | BRIXFLOW_RUNTIME_IMAGE | aibrix/runtime:v0.5.0 | image of an injected runtime sidecar when the object names none |
+| AIBRIX_GATEWAY_TIMEOUT_SECONDS | 120 | how long a request through a model's HTTPRoute may take |
 | BRIXFLOW_OPERATOR_NAMESPACE | aibrix-system | namespace of the Lease and of the webhooks' Secret and Service |
 | BRIXFLOW_OPERATOR_IDENTITY | the host's name | the holder written into the Lease. Set it to a stable name only where a supervisor runs one process of that name: its successor then goes on without waiting for the Lease to expire |
 | BRIXFLOW_WORKFLOW_CACHE | 1000 | workflows kept in memory; 0 replays every task |
@@ -31,6 +32,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from crds.admission.sidecar import DEFAULT_IMAGE
+from crds.routes import DEFAULT_TIMEOUT
 
 WEBHOOK_ADDRESS = "BRIXFLOW_OPERATOR_WEBHOOK_ADDRESS"
 
@@ -68,6 +70,7 @@ class OperatorSettings:
     health_address: tuple[str, int] = ("127.0.0.1", 18081)
     webhook_address: tuple[str, int] | None = None
     runtime_image: str = DEFAULT_IMAGE
+    route_timeout: timedelta = DEFAULT_TIMEOUT
     namespace: str = "aibrix-system"
     workflow_cache: int = 1000
     heartbeat: timedelta = timedelta(seconds=15)
@@ -88,6 +91,9 @@ class OperatorSettings:
             health_address=read.address("BRIXFLOW_OPERATOR_HEALTH_ADDRESS", "127.0.0.1:18081"),
             webhook_address=read.address(WEBHOOK_ADDRESS, "") if read.text(WEBHOOK_ADDRESS, "") else None,
             runtime_image=read.text("BRIXFLOW_RUNTIME_IMAGE", DEFAULT_IMAGE),
+            route_timeout=timedelta(
+                seconds=read.number("AIBRIX_GATEWAY_TIMEOUT_SECONDS", DEFAULT_TIMEOUT.total_seconds())
+            ),
             namespace=read.text("BRIXFLOW_OPERATOR_NAMESPACE", "aibrix-system"),
             workflow_cache=int(read.number("BRIXFLOW_WORKFLOW_CACHE", 1000)),
             heartbeat=timedelta(seconds=read.number("BRIXFLOW_WATCH_HEARTBEAT_SECONDS", 15)),

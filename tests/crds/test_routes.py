@@ -5,13 +5,24 @@ Gateway API's kinds are not ours to ship: definitions that take any object stand
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import yaml
 
+from activities.errors import KubeError, KubeNotFound
+from activities.events import EVENTS
 from crds.routes import MATCHES_A_RULE, PATHS, http_route, reference_grant
+from local.cluster import OPERATOR_ACCOUNT
+from local.kubeconfig import ensure_token_kubeconfig
+from planning.model_routes import HTTP_ROUTES, REFERENCE_GRANTS, SOURCES
 from tests.crds.objects import deployment, pod, stand_in
+from tests.workflows.rig import World, eventually, operator_in_process
+
+Json = dict[str, Any]
+DEPLOYMENTS = SOURCES[0]
 
 NAME, SERVICE = "model.aibrix.ai/name", "model.aibrix.ai/service-name"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -87,3 +98,112 @@ def test_labels_name_model_and_port_and_others_marks_are_left(api, webhooks):
 def test_what_is_no_model_has_no_route_and_the_gateways_own_namespace_no_grant(api):
     assert http_route(api.ask(pod()).body["metadata"]) is None
     assert reference_grant("aibrix-system") is None
+
+
+# --- kept as they are asked for ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def kept(control_plane, gateway_kinds, tmp_path) -> AsyncIterator[None]:
+    """An operator that acts, with the rights that are shipped."""
+    ensure_token_kubeconfig(tmp_path / "kubeconfig", control_plane.kubeconfig, OPERATOR_ACCOUNT)
+    async with operator_in_process(tmp_path / "kubeconfig", control_plane.temporal_address):
+        yield
+
+
+async def serve(world: World, name: str, annotations: Json, **labels: str) -> None:
+    manifest = deployment(annotations=annotations)
+    manifest["metadata"] |= {"name": name, "namespace": world.namespace, "labels": labels}
+    manifest["spec"]["replicas"] = 0
+    await world.client.create(DEPLOYMENTS, world.namespace, manifest)
+
+
+async def route_named(world: World, name: str) -> Json | None:
+    try:
+        return await world.client.get(HTTP_ROUTES, "aibrix-system", name)
+    except KubeNotFound:
+        return None
+
+
+def backend(route: Json | None) -> str:
+    return route["spec"]["rules"][0]["backendRefs"][0]["name"] if route is not None else ""
+
+
+async def leads(world: World, name: str, service: str) -> Json | None:
+    found = await route_named(world, name)
+    return found if backend(found) == service else None
+
+
+async def test_c30_c31_routes_follow_what_is_added_changed_and_deleted(world, webhooks, kept):
+    model, other = f"m-{world.namespace}", f"o-{world.namespace}"
+    route, grant = f"{model}-router", f"aibrix-system-reserved-referencegrant-in-{world.namespace}"
+    await serve(world, "one", {SERVICE: "first", "console.aibrix.ai/deployment-id": "17"}, **{NAME: model})
+    found = await eventually(lambda: leads(world, route, "first"), what="the route is made")
+    assert found["metadata"]["annotations"] == {"console.aibrix.ai/deployment-id": "17"}
+    assert await world.get(REFERENCE_GRANTS, grant)
+
+    further = {SERVICE: "second", "model.aibrix.ai/model-router-custom-paths": "/foo, /bar, ,/baz/"}
+    await world.patch(DEPLOYMENTS, "one", {"metadata": {"annotations": further}})
+    found = await eventually(lambda: leads(world, route, "second"), what="the route follows an update")
+    assert [match["path"]["value"] for match in matches(found)] == [*PATHS, "/foo", "/bar", "/baz/"]
+
+    await world.client.patch(HTTP_ROUTES, "aibrix-system", route, {"spec": {"rules": []}})
+    await eventually(lambda: leads_again(world, route, "second"), what="an edited route is put back")
+
+    await serve(world, "two", {SERVICE: "third"}, **{NAME: model})
+    await serve(world, "three", {}, **{NAME: other})
+    await eventually(lambda: leads(world, f"{other}-router", other), what="another model has a route of its own")
+    assert await leads(world, route, "second"), "the first keeps it"
+    await world.delete(DEPLOYMENTS, "one")
+    await eventually(lambda: leads(world, route, "third"), what="the route stays while another serves the model")
+    await world.patch(DEPLOYMENTS, "two", {"metadata": {"labels": {NAME: None}}})
+    await eventually(lambda: is_gone(world, route), what="nobody serves the model any more")
+    assert await world.get(REFERENCE_GRANTS, grant), "another model of the namespace needs it"
+    await world.delete(DEPLOYMENTS, "three")
+    await eventually(lambda: is_gone(world, f"{other}-router"), what="its route goes")
+
+    async def ungranted() -> bool:
+        return await world.get(REFERENCE_GRANTS, grant) is None
+
+    await eventually(ungranted, what="the grant goes with the namespace's last model")
+
+
+async def leads_again(world: World, name: str, service: str) -> bool:
+    found = await route_named(world, name)
+    return found is not None and bool(found["spec"]["rules"]) and backend(found) == service
+
+
+async def is_gone(world: World, name: str) -> bool:
+    return await route_named(world, name) is None
+
+
+async def test_a_strangers_route_is_left_and_aibrixs_own_are_taken_over(world, webhooks, kept):
+    ours, theirs = f"a-{world.namespace}", f"s-{world.namespace}"
+    made = {each: http_route({"labels": {NAME: each}, "namespace": "elsewhere"}) for each in (ours, theirs)}
+    for rule in made[theirs]["spec"]["rules"]:
+        rule["matches"][0].pop("headers")
+    for each in made.values():
+        await world.client.create(HTTP_ROUTES, "aibrix-system", each)
+    try:
+        await serve(world, "one", {}, **{NAME: theirs})
+        await serve(world, "two", {SERVICE: "here"}, **{NAME: ours})
+        await eventually(lambda: leads(world, f"{ours}-router", "here"), what="AIBrix's route is taken over")
+
+        async def told() -> bool:
+            events = await world.all(EVENTS)
+            return any(each["reason"] == "ModelRouteTaken" and theirs in each["message"] for each in events)
+
+        await eventually(told, what="an Event says that the route is somebody else's")
+        assert (await route_named(world, f"{theirs}-router"))["spec"] == made[theirs]["spec"]
+    finally:
+        for each in made.values():
+            await remove(world, each["metadata"]["name"])
+
+
+async def remove(world: World, name: str) -> None:
+    try:
+        await world.client.call(
+            "DELETE", f"/apis/gateway.networking.k8s.io/v1/namespaces/aibrix-system/httproutes/{name}"
+        )
+    except KubeError:
+        return

@@ -67,7 +67,7 @@ bool envoy_dynamic_module_callback_http_get_header(void *host, int map, envoy_te
                                                    size_t index, size_t *count)
 {
     stream *s = host;
-    must(!s->gone && map == ENVOY_RESPONSE_HEADERS && index == 0 && count == NULL, "single headers are of the response");
+    must(!s->gone && map != ENVOY_REQUEST_TRAILERS && index == 0 && count == NULL, "single headers are read once");
     for (size_t i = 0; i < s->lines; i++) {
         if (strlen(s->names[i]) != name.length || memcmp(s->names[i], name.at, name.length) != 0)
             continue;
@@ -81,7 +81,7 @@ bool envoy_dynamic_module_callback_http_get_header(void *host, int map, envoy_te
 size_t envoy_dynamic_module_callback_http_get_headers_size(void *host, int map)
 {
     stream *s = host;
-    must(!s->gone && map == ENVOY_REQUEST_HEADERS, "all headers are of the request");
+    must(!s->gone && map != ENVOY_REQUEST_TRAILERS, "headers of a living stream");
     return s->lines;
 }
 
@@ -91,6 +91,17 @@ bool envoy_dynamic_module_callback_http_get_headers(void *host, int map, envoy_h
     (void)map;
     for (size_t i = 0; i < s->lines; i++)
         headers[i] = (envoy_header){s->names[i], strlen(s->names[i]), s->values[i], strlen(s->values[i])};
+    return true;
+}
+
+bool envoy_dynamic_module_callback_http_add_header(void *host, int map, envoy_text name, envoy_text value)
+{
+    envoy_text there;
+    must(!envoy_dynamic_module_callback_http_get_header(host, map, name, &there, 0, NULL), "a header is added once");
+    char *words = strndup(name.at, name.length), *meaning = strndup(value.at, value.length);
+    put_header(host, words, meaning);
+    free(words);
+    free(meaning);
     return true;
 }
 
@@ -181,16 +192,11 @@ void envoy_dynamic_module_callback_http_clear_route_cache(void *host)
     must(!((stream *)host)->gone, "routes of a living stream");
 }
 
-void envoy_dynamic_module_callback_http_set_dynamic_metadata_string(void *host, envoy_text space, envoy_text key,
-                                                                    envoy_text value)
+bool envoy_dynamic_module_callback_http_set_filter_state_bytes(void *host, envoy_text key, envoy_text value)
 {
-    must(!((stream *)host)->gone && space.length == 8 && key.length && value.length, "metadata of a living stream");
-}
-
-void envoy_dynamic_module_callback_http_set_dynamic_metadata_number(void *host, envoy_text space, envoy_text key,
-                                                                    double value)
-{
-    must(!((stream *)host)->gone && space.length == 8 && key.length && value >= 0, "metadata of a living stream");
+    must(!((stream *)host)->gone && key.length > 9 && value.length, "what is noted is of a living stream");
+    must(memcmp(key.at, "brixflow.", 9) == 0, "what is noted bears our name");
+    return true;
 }
 
 int envoy_dynamic_module_callback_http_filter_http_callout(void *host, uint64_t *id, envoy_text cluster,

@@ -71,14 +71,14 @@ static brix_text nested(char *buffer, uint32_t field, brix_text inner)
 
 static const char *const NAMES[] = {":path", ":method", ":status", "routing-strategy", "external-filter", "traceparent",
                                     "authorization", "target-pod", "x-error-x", "content-encoding", "x-session-id",
-                                    "x-aibrix-session-key"};
+                                    "x-aibrix-session-key", "user"};
 
 static brix_text header_map(char *buffer)
 {
     char line[4096], *at = buffer;
     for (uint32_t i = dice(8); i > 0; i--) {
         brix_text value = mutated();
-        const char *name = NAMES[dice(12)];
+        const char *name = NAMES[dice(13)];
         char *end = put(line, 1, (brix_text){name, strlen(name)});
         if (strcmp(name, ":path") == 0 && dice(3))
             end = put(end, 3, BRIX_LITERAL("/v1/chat/completions"));

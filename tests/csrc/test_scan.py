@@ -185,6 +185,21 @@ def test_prompts_are_text_and_their_lists_are_joined() -> None:
     assert scan(COMPLETIONS, b'{"prompt":["a","b"]}').text == b"a b"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "text"),
+    [
+        ("/v1/classify", b'{"input":["a","b"]}', b"a b"),
+        ("/v1/classify", b'{"input":"a\\tb"}', b"a\tb"),
+        ("/v1/rerank", b'{"query":"q","documents":["a","b"]}', b"q a b"),
+        ("/v1/responses", b'{"input":"say"}', b"say"),
+        ("/v1/responses", b'{"input":[{"content":"a"},{"content":[1, 2]}]}', b"a [1, 2]"),
+    ],
+)
+def test_case_40_texts_of_other_endpoints(path: str, body: bytes, text: bytes) -> None:
+    for chunk in range(8):
+        assert scan(path, body, chunk).text == text
+
+
 @given(st.lists(st.text(max_size=30), max_size=5), st.integers(0, 20))
 @settings(max_examples=150, deadline=None)
 def test_the_text_is_what_the_strings_say(contents: list[str], chunk: int) -> None:

@@ -57,7 +57,7 @@ class Engine:
 
     async def answer(self, writer: asyncio.StreamWriter, headers: Headers, body: bytes) -> None:
         await asyncio.sleep(float(headers.get("x-engine-delay", "0")))
-        if b'"stream":true' in body.replace(b" ", b""):
+        if "x-engine-status" not in headers and b'"stream":true' in body.replace(b" ", b""):
             await stream(writer, headers)
             return
         fixed = headers.get("x-engine-body")

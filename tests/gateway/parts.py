@@ -28,6 +28,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_host() -> str:
+    """A loopback address that no other engine of this session has."""
+    return f"127.86.{os.getpid() % 250}.{next(_hosts)}"
+
+
 async def eventually(check: Callable[[], Any], within: float = 30, every: float = 0.02) -> Any:
     """The first true answer of `check`, which may be a coroutine function."""
     last: Any = None
@@ -96,7 +101,7 @@ class Engine:
 
     @classmethod
     async def start(cls, host: str = "") -> Engine:
-        host = host or f"127.86.{os.getpid() % 250}.{next(_hosts)}"
+        host = host or free_host()
         engine = cls.launch(host)
         await eventually(engine.answers)
         return engine

@@ -222,9 +222,13 @@ async def test_any_other_error_of_the_engine_is_wrapped_under_its_status(  # 76,
 
 
 @pytest.mark.parametrize(
-    "body", ['{"foo":"bar"}', "[1,2]", "not json", '{"object":"error","message":"x","code":400}', ""]
-)
-async def test_a_good_answer_is_never_replaced(  # 81, 82, 83
+    "body",
+    [
+        '{"foo":"bar"}', "[1,2]", "not json", '{"object":"error","message":"x","code":400}', "",
+        '{"error":{"message":"x","type":"t","param":null,"code":"400"}}',
+    ],
+)  # fmt: skip
+async def test_a_good_answer_is_never_replaced(  # 80, 81, 82, 83
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], body: str, model: str
 ) -> None:
     if not await rig.metric("model_replicas", model=model):
@@ -302,7 +306,7 @@ async def test_the_access_log_has_one_line_a_request_without_prompt_or_query(
     event = json.loads(line)
     assert (event["status"], event["pod"], event["strategy"], event["path"]) == (200, pod, "least-request", CHAT)
     assert (event["model"], event["outcome"]) == (model, "ok")
-    assert (event["prompt_tokens"], event["completion_tokens"]) == (10, 8)
+    assert (event["prompt_tokens"], event["completion_tokens"]) == ("10", "8")
     assert event["first_byte_ms"] <= event["duration_ms"]
     assert "secret" not in log.read_text()
     assert "hidden" not in log.read_text()

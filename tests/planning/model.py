@@ -7,163 +7,52 @@ after another, and before each the rule that it must keep is checked:
 | rule | where it does not hold, and why |
 |---|---|
 | creating takes no total above N + surge | - |
-| deleting takes no available member below N - unavailable | the member's role or object is gone from the spec; a slot from N on |
+| deleting takes no available member (a pod, or a group that is whole) below N - unavailable | the member's role or object is gone from the spec; a slot from N on |
 | nothing available and up to date goes while no more than N of them are there | as above |
+| a pod of a group goes only with its group, for what has ended, or where the group lives and dies as one | - |
 | a paused StormService of the right size is left as it is | replicas of roles follow their live number |
+| no RoleSet is created at a revision that the status calls failed, or rewritten to it | nothing but scaling of roles |
+| a revision fails only after the deadline without one more RoleSet or member that is updated, or updated and ready | - |
 """  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from crds import labels
 from planning.planner import World
 from planning.registry import PLANNERS
 from planning.wire import Decision, Memory, Ref
-
-Json = dict[str, Any]
-START = datetime(2026, 1, 1, tzinfo=UTC)
-NAMESPACE = "default"
-GRACE = timedelta(seconds=30)
-STORM = "stormservice"
-
-
-def stamp(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@dataclass(frozen=True)
-class Room:
-    """N, surge and unavailable of a role or a StormService, whole numbers only; both 0 mean one unavailable."""
-
-    wanted: int
-    surge: int
-    unavailable: int
-
-    @classmethod
-    def of(cls, spec: Json, wanted: int) -> Room:
-        strategy = spec.get("updateStrategy") or {}
-        surge, unavailable = int(strategy.get("maxSurge") or 0), int(strategy.get("maxUnavailable") or 0)
-        if not surge and not unavailable:
-            unavailable = 1
-        return cls(wanted, surge if wanted else 0, min(unavailable, wanted))
-
-    @property
-    def floor(self) -> int:
-        return self.wanted - self.unavailable
-
-    @property
-    def most(self) -> int:
-        return self.wanted + self.surge
-
-
-class Broken(AssertionError):
-    """A step broke a rule of the table above."""
+from tests.planning.model_members import Members
+from tests.planning.model_rules import (
+    NAMESPACE,
+    START,
+    STORM,
+    Broken,
+    Json,
+    Room,
+    check,
+    is_leaving,
+    replicas_of,
+    revision_of,
+    without_times,
+)
 
 
 @dataclass
-class ModelCluster:
-    """All objects by (kind, name), with what only the model knows of each: a pod's template in `templates`."""
+class ModelCluster(Members):
+    """The cluster with its workflows: RoleSets, groups and pods are in `Members`.
 
-    now: datetime = START
-    objects: dict[tuple[str, str], Json] = field(default_factory=dict)
-    templates: dict[str, Json] = field(default_factory=dict)
-    memories: dict[tuple[str, str, str | None], Memory] = field(default_factory=dict)
-    rollout: str | None = None
-    log: list[str] = field(default_factory=list)
-    made: int = 0
+    `asked_at`: when the template last changed or somebody asked for another try.
+    """
 
-    # --- objects ----------------------------------------------------------------------------------------------------
-
-    def add(self, key: str, name: str, owner: Json | None = None, /, **parts: Any) -> Json:
-        if (key, name) in self.objects:
-            raise Broken(f"{key} {name} is created twice")
-        self.made += 1
-        metadata: Json = {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": f"uid-{self.made}",
-            "generation": 1,
-            "resourceVersion": str(self.made),
-            "creationTimestamp": stamp(self.now),
-            **parts.pop("metadata", {}),
-        }
-        if owner is not None:
-            reference = {"kind": owner["kind"], "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
-            metadata["ownerReferences"] = [{**reference, "controller": True}]
-        found = {"metadata": metadata, **parts}
-        self.objects[key, name] = found
-        return found
-
-    def every(self, kind: str, owner: Json | None = None) -> list[Json]:
-        uid = owner["metadata"]["uid"] if owner is not None else None
-        return [
-            found
-            for (key, _), found in sorted(self.objects.items())
-            if key == kind
-            and (uid is None or any(o["uid"] == uid for o in found["metadata"].get("ownerReferences", ())))
-        ]
-
-    @property
-    def storm(self) -> Json:
-        return self.objects[STORM, "s"]
-
-    def touch(self, found: Json) -> None:
-        self.made += 1
-        found["metadata"]["resourceVersion"] = str(self.made)
-
-    def remove(self, kind: str, name: str, after: timedelta = timedelta()) -> None:
-        found = self.objects.get((kind, name))
-        if found is not None and not is_leaving(found):
-            found["metadata"]["deletionTimestamp"] = stamp(self.now + after)
-            self.touch(found)
-
-    def finish(self, name: str) -> None:
-        """The kubelet is done with a pod that leaves."""
-        found = self.objects.get(("pod", name))
-        if found is not None and is_leaving(found):
-            del self.objects["pod", name]
-
-    def collect(self) -> None:
-        """The API server forgets what is deleted and held by no finalizer."""
-        for (kind, name), found in list(self.objects.items()):
-            if kind != "pod" and is_leaving(found) and not found["metadata"].get("finalizers"):
-                del self.objects[kind, name]
-
-    # --- what is true, whatever a status says -----------------------------------------------------------------------
-
-    def is_available(self, pod: Json, role: Json) -> bool:
-        """Ready for the role's minReadySeconds, and neither leaving nor ended."""
-        status = pod.get("status") or {}
-        if is_leaving(pod) or status.get("phase") in ("Failed", "Succeeded"):
-            return False
-        ready = [
-            each for each in status.get("conditions") or () if each["type"] == "Ready" and each["status"] == "True"
-        ]
-        lasts = timedelta(seconds=int(role.get("minReadySeconds") or 0))
-        return bool(ready) and datetime.fromisoformat(ready[0]["lastTransitionTime"]) + lasts <= self.now
-
-    def pods_of(self, roleset: Json, role: str) -> list[Json]:
-        return [pod for pod in self.every("pod", roleset) if pod["metadata"]["labels"][labels.ROLE_NAME] == role]
-
-    def is_current(self, pod: Json, role: Json) -> bool:
-        return self.templates[pod["metadata"]["uid"]] == role["template"]
-
-    def serving(self, role: Json, pods: Iterable[Json]) -> int:
-        """Available pods; of a stateful role the slots below N that have one."""
-        found = [pod for pod in pods if self.is_available(pod, role)]
-        if role.get("stateful"):
-            return len({slot for pod in found if (slot := slot_of(pod)) is not None and slot < replicas_of(role)})
-        return len(found)
-
-    def is_roleset_available(self, roleset: Json) -> bool:
-        roles = roleset["spec"]["roles"]
-        full = all(self.serving(role, self.pods_of(roleset, role["name"])) >= replicas_of(role) for role in roles)
-        return full and not is_leaving(roleset)
+    asked_at: datetime = START
+    moved_at: dict[str, datetime] = field(default_factory=dict)
+    counted: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     # --- planning ---------------------------------------------------------------------------------------------------
 
@@ -187,7 +76,7 @@ class ModelCluster:
 
     def act(self, kind: str, name: str, *, at_most: int = 1000) -> bool:
         """Carry out one decision, of its steps `at_most`: what comes later is lost with the process."""
-        decision = self.look(kind, name)
+        decision = self.look(kind, name) if kind != STORM else self._look_at_the_clock()
         if decision is None:
             return False
         scope = self.rollout if kind == STORM else None
@@ -201,11 +90,46 @@ class ModelCluster:
         return bool(decision.steps)
 
     def act_all(self, *, at_most: int = 1000) -> bool:
-        """One pass of every workflow: RoleSets first, so that the StormService sees true statuses."""
-        acted = [self.act("roleset", found["metadata"]["name"], at_most=at_most) for found in self.every("roleset")]
-        for found in self.every("roleset"):
-            self.look("roleset", found["metadata"]["name"])
+        """One pass of every workflow: the inner ones first, so that the outer ones see true statuses."""
+        acted = []
+        for kind in ("podset", "roleset"):
+            acted += [self.act(kind, found["metadata"]["name"], at_most=at_most) for found in self.every(kind)]
+            for found in self.every(kind):
+                self.look(kind, found["metadata"]["name"])
         return any([*acted, self.act(STORM, "s", at_most=at_most)])
+
+    def _look_at_the_clock(self) -> Decision | None:
+        """Plan the StormService; a revision that fails by this has made no progress for its deadline."""
+        for found in self.every("roleset"):
+            self._note_progress(revision_of(found))
+        before = self.failed
+        decision = self.look(STORM, "s")
+        if self.failed and self.failed != before:
+            patience = timedelta(seconds=self.storm["spec"]["progressDeadlineSeconds"])
+            still = self.now - self.moved_at.get(self.failed, self.asked_at)
+            check(still >= patience, f"{self.failed} has failed after {still} without progress")
+            check(self.now - self.asked_at >= patience, f"{self.failed} had no time since it was asked for")
+        return decision
+
+    @property
+    def failed(self) -> str:
+        return str((self.storm.get("status") or {}).get("failedRevision") or "")
+
+    @property
+    def newest_revision(self) -> str:
+        return str(max(self.every("controllerrevision"), key=lambda each: each["revision"])["metadata"]["name"])
+
+    def _note_progress(self, revision: str) -> None:
+        """What the clock of a revision goes by: RoleSets at it, and members of its shape, there or available."""
+        at_it = [found for found in self.every("roleset") if revision_of(found) == revision]
+        pairs = [(role, self.members_of(found, role["name"])) for found in at_it for role in found["spec"]["roles"]]
+        current = [(role, member) for role, members in pairs for member in members if self.is_current(member, role)]
+        available = sum(self.is_available(member, role) for role, member in current)
+        counts = (len(at_it), sum(not is_leaving(member) for _, member in current), available)
+        before = self.counted.get(revision)
+        if before is None or any(now > then for now, then in zip(counts, before, strict=True)):
+            self.moved_at[revision] = self.now
+        self.counted[revision] = counts
 
     def _carry_out(self, owner: Json, step: Any) -> None:
         handler: Callable[[Json, Any], None] | None = getattr(self, "_" + step.type.replace("-", "_"), None)
@@ -257,6 +181,7 @@ class ModelCluster:
         room = Room.of(owner["spec"], replicas_of(owner["spec"]))
         total = len(self.every("roleset", owner)) + len(step.indexes)
         check(total <= room.most, f"{total} RoleSets, at most {room.most} may be")
+        check(step.revision != self.failed, f"{step.revision} has failed and gets a RoleSet")
         self._unpaused(owner, lambda alive: alive + len(step.indexes) <= room.wanted)
         taken = {found["metadata"]["annotations"][labels.ROLESET_INDEX] for found in self.every("roleset", owner)}
         for index in step.indexes:
@@ -278,6 +203,7 @@ class ModelCluster:
         rolled = [found for found in hit if revision_of(found) != step.revision]
         if rolled:
             check(not owner["spec"].get("paused"), "a paused StormService rewrites RoleSets")
+            check(step.revision != self.failed, f"{step.revision} has failed and RoleSets are rewritten to it")
             floor = room.wanted - max(1, room.unavailable)
             self._keeps_floor(alive, rolled, floor, self.is_roleset_available, "RoleSets")
         for found in hit:
@@ -311,61 +237,6 @@ class ModelCluster:
         self.memories.pop((STORM, "s", self.rollout), None)
         self.rollout = None
 
-    # --- steps on a RoleSet -----------------------------------------------------------------------------------------
-
-    def _create_pods(self, owner: Json, step: Any) -> None:
-        role = role_of(owner, step.role)
-        room = Room.of(role, replicas_of(role))
-        held = [pod for pod in self.pods_of(owner, step.role) if not self._is_lost(pod)]
-        total = len(held) + (len(step.slots) or step.count)
-        check(total <= room.most, f"{total} pods of {step.role}, at most {room.most} may be")
-        check(not is_leaving(owner), "a RoleSet that leaves creates pods")
-        for slot in step.slots:
-            self._pod(owner, role, step, f"{owner['metadata']['name']}-{step.role}-{step.template_hash}-{slot}", slot)
-        for _ in range(step.count):
-            self._pod(owner, role, step, f"{owner['metadata']['name']}-{step.role}-{self.made}", None)
-
-    def _is_lost(self, pod: Json) -> bool:
-        """Ended, or overdue on a node that nobody hears of: the place may be filled."""
-        ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
-        until = pod["metadata"].get("deletionTimestamp")
-        return ended or (until is not None and datetime.fromisoformat(until) + timedelta(minutes=2) <= self.now)
-
-    def _pod(self, owner: Json, role: Json, step: Any, name: str, slot: int | None) -> None:
-        marks = {
-            labels.ROLE_NAME: role["name"],
-            labels.ROLESET_NAME: owner["metadata"]["name"],
-            labels.ROLE_TEMPLATE_HASH: step.template_hash,
-        }
-        index = {labels.ROLE_REPLICA_INDEX: str(slot)} if slot is not None else {}
-        made = self.add(
-            "pod",
-            name,
-            owner,
-            kind="Pod",
-            metadata={"labels": marks | index, "annotations": dict(index)},
-            spec=deepcopy(role["template"].get("spec") or {}),
-            status={"phase": "Pending"},
-        )
-        self.templates[made["metadata"]["uid"]] = deepcopy(role["template"])
-
-    def _delete_pods(self, owner: Json, step: Any) -> None:
-        hit = [found for target in step.targets if (found := self.objects.get(("pod", target.name))) is not None]
-        role = next((each for each in owner["spec"]["roles"] if each["name"] == step.role), None)
-        if role is not None and not is_leaving(owner):
-            self._spares(owner, role, hit)
-        for pod in hit:
-            self.remove("pod", pod["metadata"]["name"], after=GRACE)
-
-    def _spares(self, owner: Json, role: Json, hit: Sequence[Json]) -> None:
-        room, pods = Room.of(role, replicas_of(role)), self.pods_of(owner, role["name"])
-        names = {pod["metadata"]["name"] for pod in hit}
-        kept = [pod for pod in pods if pod["metadata"]["name"] not in names]
-        before, after = self.serving(role, pods), self.serving(role, kept)
-        check(after >= min(before, room.floor), f"{role['name']}: {before} to {after} available, floor {room.floor}")
-        updated = [self.serving(role, [pod for pod in group if self.is_current(pod, role)]) for group in (pods, kept)]
-        check(updated[1] >= min(updated[0], room.wanted), f"{role['name']}: an untouched pod goes, {updated}")
-
     def _keeps_floor(
         self, alive: Sequence[Json], hit: Sequence[Json], floor: int, available: Callable[[Json], bool], what: str
     ) -> None:
@@ -373,36 +244,3 @@ class ModelCluster:
         before = sum(map(available, alive))
         after = sum(available(found) for found in alive if found["metadata"]["name"] not in names)
         check(after >= min(before, floor), f"{what}: {before} to {after} available, the floor is {floor}")
-
-
-def check(holds: bool, what: str) -> None:
-    if not holds:
-        raise Broken(what)
-
-
-def is_leaving(found: Json) -> bool:
-    return "deletionTimestamp" in found["metadata"]
-
-
-def replicas_of(spec: Json) -> int:
-    value = spec.get("replicas")
-    return 1 if value is None else int(value)
-
-
-def revision_of(roleset: Json) -> str:
-    return str(roleset["metadata"]["labels"].get(labels.STORM_SERVICE_REVISION, ""))
-
-
-def role_of(roleset: Json, name: str) -> Json:
-    return next(role for role in roleset["spec"]["roles"] if role["name"] == name)
-
-
-def slot_of(pod: Json) -> int | None:
-    text = pod["metadata"]["annotations"].get(labels.ROLE_REPLICA_INDEX)
-    return int(text) if text is not None else None
-
-
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_times(each) for key, each in value.items() if not key.startswith("last")}
-    return [without_times(each) for each in value] if isinstance(value, list) else value

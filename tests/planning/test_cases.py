@@ -22,10 +22,13 @@ def test_every_test_that_a_table_names_exists(table: Path) -> None:
     assert not missing
 
 
-def test_every_case_of_a_storm_service_is_named() -> None:
+@pytest.mark.parametrize(
+    ("table", "last"), [("stormservice", 54), ("gateway", 100), ("gateway-cache", 60), ("gateway-ops", 40)]
+)
+def test_every_case_of_a_document_is_named(table: str, last: int) -> None:
     found: set[int] = set()
-    for line in (ROOT / "docs" / "cases" / "stormservice.md").read_text().splitlines():
+    for line in (ROOT / "docs" / "cases" / f"{table}.md").read_text().splitlines():
         cell = line.split("|")[1] if line.startswith("| ") else ""
-        for first, last in re.findall(r"(?<![\d.])(\d+)(?: to (\d+))?(?![\d.])", cell):
-            found |= set(range(int(first), int(last or first) + 1))
-    assert not set(range(1, 55)) - found
+        for first, end in re.findall(r"(?<![\d.])(\d+)(?: to (\d+))?(?![\d.])", cell):
+            found |= set(range(int(first), int(end or first) + 1))
+    assert not set(range(1, last + 1)) - found
