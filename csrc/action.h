@@ -28,6 +28,7 @@ typedef struct {
     uint32_t status;
     uint32_t sets;
     uint32_t removes;
+    uint32_t ask_ms; /* of ASK: how long the answer may take */
     int clear_route_cache;
     int body_changed;
     brix_text body;

@@ -156,6 +156,7 @@ class SegmentWriter:
         texts.fill(raw.api_key, settings.api_key)
         raw.hide_pod_address = int(settings.hide_pod_address)
         raw.users = settings.users.mask
+        raw.ask_ms = round(settings.ask_within.total_seconds() * 1000)
         raw.model_in_flight, raw.pod_in_flight = settings.model_in_flight, settings.pod_in_flight
         fair = settings.fair
         raw.fair_window_ms = round(fair.window.total_seconds() * 1000)

@@ -71,6 +71,7 @@ typedef struct {
     uint32_t users;           /* mask: BRIX_USERS_... */
     uint32_t model_in_flight; /* requests of a model at one time on this node; 0: any number */
     uint32_t pod_in_flight;   /* and on a pod */
+    uint32_t ask_ms;          /* what a request waits for the collector at most; 0: 50 */
 } brix_settings;
 
 enum {

@@ -13,6 +13,8 @@
 #include "kernel.h"
 #include "quota.h"
 
+#define ASK_MS 50
+
 static brix_limit_words words_of(const brix_flow *flow)
 {
     brix_limit_words words = {0};
@@ -222,6 +224,7 @@ static int ask(brix_flow *flow, brix_limit_words words, brix_out *scratch, brix_
     brix_out_text(scratch, BRIX_LITERAL("}"));
     brix_action_begin(action);
     action->kind = BRIX_ASK;
+    action->ask_ms = words.ask_ms ? words.ask_ms : ASK_MS;
     action->body = (brix_text){scratch->at + from, scratch->length - from};
     flow->asks = 1;
     brix_more *more = more_of(flow->view);

@@ -129,7 +129,7 @@ typedef struct {
     uint32_t users; /* mask: BRIX_USERS_... */
     uint32_t model_in_flight; /* 0: any number */
     uint32_t pod_in_flight;
-    uint32_t spare;
+    uint32_t ask_ms; /* 0: 50 */
 } brix_limit_words;
 
 typedef struct {

@@ -45,7 +45,7 @@ int brix_act_on_response(void *host, brix_names names, const brix_action *action
 /* The collector's answer to what a flow asked: 1 when the request may go on. */
 int brix_act_on_answer(void *host, brix_flow *flow, brix_text answer);
 /* Put a question: 1 when an answer will come, later. */
-int brix_ask_collector(void *host, brix_text question);
+int brix_ask_collector(void *host, const brix_action *action);
 /* Tell the chunks of a body that came with this event to the flow. */
 int brix_act_on_request_body(void *host, brix_flow *flow, int end);
 int brix_act_on_response_body(void *host, brix_flow *flow, int end);

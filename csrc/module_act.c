@@ -48,7 +48,7 @@ static void reply(void *host, const brix_action *action)
 int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action)
 {
     if (action->kind == BRIX_ASK)
-        return !brix_ask_collector(host, action->body) && brix_act_on_answer(host, flow, BRIX_NOTHING);
+        return !brix_ask_collector(host, action) && brix_act_on_answer(host, flow, BRIX_NOTHING);
     if (action->kind == BRIX_REPLY) {
         reply(host, action);
         return 0;

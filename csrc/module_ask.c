@@ -1,9 +1,8 @@
 #include "module.h"
 
-#define ASK_MS 50 /* what a request waits at most */
 #define CLUSTER ((envoy_text){"gateway_ask", 11})
 
-int brix_ask_collector(void *host, brix_text question)
+int brix_ask_collector(void *host, const brix_action *action)
 {
     uint64_t id;
     envoy_header headers[] = {
@@ -14,7 +13,7 @@ int brix_ask_collector(void *host, brix_text question)
     };
     return envoy_dynamic_module_callback_http_filter_http_callout(host, &id, CLUSTER, headers,
                                                                   sizeof headers / sizeof headers[0],
-                                                                  brix_to_envoy(question), ASK_MS) == 0;
+                                                                  brix_to_envoy(action->body), action->ask_ms) == 0;
 }
 
 int brix_act_on_answer(void *host, brix_flow *flow, brix_text answer)

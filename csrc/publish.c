@@ -68,6 +68,7 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
         .users = settings->users,
         .model_in_flight = settings->model_in_flight,
         .pod_in_flight = settings->pod_in_flight,
+        .ask_ms = settings->ask_ms,
     };
     topology->fair = (brix_fair_words){
         .window_ms = settings->fair_window_ms,

@@ -106,6 +106,7 @@ class Settings:
     users: UserRules = field(default_factory=lambda: UserRules())
     model_in_flight: int = 0
     pod_in_flight: int = 0
+    ask_within: timedelta = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True, slots=True)

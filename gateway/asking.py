@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
 
-ANSWER_SECONDS = 0.05
 ADDRESS = "http://collector/ask"
 NOT_IN_TIME = b""
 
@@ -15,8 +15,8 @@ NOT_IN_TIME = b""
 class Collector:
     """The collector behind its socket. Close it."""
 
-    def __init__(self, socket: Path) -> None:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    def __init__(self, socket: Path, within: timedelta) -> None:
+        timeout = aiohttp.ClientTimeout(total=within.total_seconds())
         self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket), limit=0), timeout=timeout)
 
     async def ask(self, question: bytes) -> bytes:

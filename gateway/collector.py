@@ -39,6 +39,8 @@ GATHER_SECONDS = 0.005
 TEXT_BYTES_PER_POD = 4096
 MEMBERS_PER_POD = 4
 SOCKET_MODE = 0o660
+STORE_SHARE = 0.8
+"""Of the time that a request waits for the whole answer."""
 
 log = logging.getLogger("gateway.collector")
 
@@ -104,6 +106,7 @@ class Collector:
             hide_pod_address=own.hide_pod_address,
             fair=own.fair,
             users=self.quotas.rules,
+            ask_within=own.ask_within,
             model_in_flight=own.model_in_flight,
             pod_in_flight=own.pod_in_flight,
         )
@@ -175,7 +178,11 @@ def _shared_limits(settings: GatewaySettings) -> SharedLimits | None:
     if not settings.redis_host:
         return None
     return SharedLimits.connect(
-        settings.redis_host, settings.redis_port, settings.redis_password, fails_closed=settings.limits_fail_closed
+        settings.redis_host,
+        settings.redis_port,
+        settings.redis_password,
+        within=settings.ask_within * STORE_SHARE,
+        fails_closed=settings.limits_fail_closed,
     )
 
 

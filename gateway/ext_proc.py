@@ -187,7 +187,7 @@ async def _run(settings: GatewaySettings, index: int) -> None:
     reader = await _until(lambda: open_reader(settings.segment_path, settings.max_requests), over)
     if reader is None:
         return
-    collector = Collector(collector_socket(settings.segment_path))
+    collector = Collector(collector_socket(settings.segment_path), settings.ask_within)
     processor = Processor(reader, collector)
     addresses = (settings.sockets[index], settings.ext_proc_address)
     server = make_server(processor, health, addresses, settings.message_limit_bytes)

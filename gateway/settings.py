@@ -25,6 +25,7 @@
 | BRIXFLOW_USERS_FILE | none | list of users and their limits, as a file or a mounted Secret |
 | REDIS_HOST, REDIS_PORT, REDIS_PASSWORD | none, 6379, none | users and limits shared by all gateways; before the file |
 | BRIXFLOW_LIMITS_FAIL_CLOSED | false | refuse with 500 what Redis cannot tell, instead of deciding on this node alone |
+| BRIXFLOW_LIMITS_DEADLINE_MS | 50 | what a request waits for a user or a shared limit at most |
 | BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL, `…_PER_POD` | none | requests at one time on this node, above it 429 |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
@@ -80,6 +81,7 @@ class GatewaySettings:
     redis_port: int = 6379
     redis_password: str = ""
     limits_fail_closed: bool = False
+    ask_within: timedelta = timedelta(milliseconds=50)
     model_in_flight: int = 0
     pod_in_flight: int = 0
     gateway_pod: str = ""
@@ -113,6 +115,7 @@ class GatewaySettings:
             redis_port=_positive(given, "REDIS_PORT", cls.redis_port),
             redis_password=given.get("REDIS_PASSWORD", ""),
             limits_fail_closed=given.get("BRIXFLOW_LIMITS_FAIL_CLOSED", "") in _TRUE,
+            ask_within=timedelta(milliseconds=_positive(given, "BRIXFLOW_LIMITS_DEADLINE_MS", 50)),
             model_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL", 0),
             pod_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_POD", 0),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),

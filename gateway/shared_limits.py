@@ -13,6 +13,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -26,9 +27,6 @@ from csrc.limit_table import USERS_CAPACITY
 
 if TYPE_CHECKING:
     from gateway.quotas import Question
-
-SCRIPT_SECONDS = 0.04
-"""Less than the 50 ms that a request waits for the whole answer."""
 
 AWAY_SECONDS = 0.5
 """How long a store that failed is not asked again."""
@@ -101,17 +99,18 @@ def window(now: float, seconds: int) -> int:
 
 
 class SharedLimits:
-    """One Redis. `fails_closed` says that what it cannot tell means no."""
+    """One Redis, that has to answer `within` a time. `fails_closed` says that what it cannot tell means no."""
 
-    def __init__(self, client: Redis, *, fails_closed: bool) -> None:
+    def __init__(self, client: Redis, *, within: timedelta, fails_closed: bool) -> None:
         self._client = client
         self._script = client.register_script(SCRIPT)
+        self._seconds = within.total_seconds()
         self._away_until = 0.0
         self._names: OrderedDict[int, str] = OrderedDict()
         self.fails_closed = fails_closed
 
     @classmethod
-    def connect(cls, host: str, port: int, password: str, *, fails_closed: bool) -> SharedLimits:
+    def connect(cls, host: str, port: int, password: str, *, within: timedelta, fails_closed: bool) -> SharedLimits:
         """Limits in the Redis at this address; a connection is made when one is needed."""
         client = Redis(
             host=host,
@@ -121,14 +120,14 @@ class SharedLimits:
             socket_connect_timeout=1,
             retry=Retry(NoBackoff(), 0),
         )
-        return cls(client, fails_closed=fails_closed)
+        return cls(client, within=within, fails_closed=fails_closed)
 
     async def take(self, question: Question) -> tuple[bytes, User | None]:
         """What the kernel is told, and the user's record where it is known."""
         if time.monotonic() < self._away_until:
             return self._without_store(question), None
         try:
-            async with asyncio.timeout(SCRIPT_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 said = await self._run(question)
         except (RedisError, OSError, TimeoutError) as lost:
             self._away_until = time.monotonic() + AWAY_SECONDS
