@@ -3,7 +3,7 @@
  *
  *   CONTINUE  set headers, remove headers, maybe put `body` in place of the one it has
  *   REPLY     answer the client itself: status, set headers, body
- *   ASK       put `body` to the collector, keep the request back, and tell the flow the answer
+ *   ASK       put `question` to the collector, keep the request back, and tell the flow the answer
  *
  * Texts point into the flow, the message just given, static memory or the scratch: they hold until the
  * next call.
@@ -32,6 +32,7 @@ typedef struct {
     int clear_route_cache;
     int body_changed;
     brix_text body;
+    brix_text question;
     brix_header_line set[BRIX_SETS];
     brix_text remove[BRIX_REMOVES];
 } brix_action;

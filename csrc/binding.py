@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from csrc import _kernel
 from csrc.flow_handle import OUTPUT_BYTES, Flow
-from csrc.handles import Texts, check, string
+from csrc.handles import Texts, check, put_profiles, put_settings, string
 from csrc.limit_table import LimitTable
 from csrc.records import (
     GAUGES,
@@ -37,6 +37,7 @@ from csrc.records import (
     LimitReached,
     Limits,
     MessageUnreadable,
+    ModelProfiles,
     ModelTotals,
     Origin,
     Outcome,
@@ -130,15 +131,14 @@ class SegmentWriter:
         self,
         models: Mapping[str, Iterable[Pod]],
         settings: Settings | None = None,
-        rps: Mapping[str, int] | None = None,
+        profiles: Mapping[str, ModelProfiles] | None = None,
     ) -> None:
         """Make `models` and `settings` the whole truth; readers see all of it or nothing.
 
-        The same key in several models is one pod. `rps` are the requests a second of models that have such a limit.
-        Raises LimitReached (the last topology stays) or WriterBusy.
+        The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
         """
         check(_lib.brix_writer_begin(self._live()), "begin a topology")
-        self._put_settings(settings or Settings())
+        put_settings(self._live(), settings or Settings())
         listed = {name: tuple(pods) for name, pods in models.items()}
         indexes: dict[str, int] = {}
         pods = {pod.key: pod for members in listed.values() for pod in members}
@@ -146,25 +146,10 @@ class SegmentWriter:
             indexes[key] = self._put_pod(pod)
         for name, members in listed.items():
             self._put_model(name, [indexes[pod.key] for pod in members])
-            check(_lib.brix_writer_model_rps(self._live(), (rps or {}).get(name, 0)), f"limit of model {name}")
+            if profiles and name in profiles:
+                put_profiles(self._live(), name, profiles[name])
         check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published, self._indexes = tuple(pods.values()), indexes
-
-    def _put_settings(self, settings: Settings) -> None:
-        texts, raw = Texts(), _ffi.new("brix_settings *")
-        texts.fill(raw.default_strategy, settings.default_strategy)
-        texts.fill(raw.api_key, settings.api_key)
-        raw.hide_pod_address = int(settings.hide_pod_address)
-        raw.users = settings.users.mask
-        raw.ask_ms = round(settings.ask_within.total_seconds() * 1000)
-        raw.model_in_flight, raw.pod_in_flight = settings.model_in_flight, settings.pod_in_flight
-        fair = settings.fair
-        raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
-        raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
-        raw.fair_full_load = fair.full_load
-        raw.fair_input_weight, raw.fair_output_weight = fair.input_weight, fair.output_weight
-        raw.fair_fairness_weight, raw.fair_utilization_weight = fair.fairness_weight, fair.utilization_weight
-        check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
 
     def _put_pod(self, pod: Pod) -> int:
         texts, raw, index = Texts(), _ffi.new("brix_pod *"), _ffi.new("uint32_t *")

@@ -142,20 +142,33 @@ static brix_status put_answer(const brix_flow *flow, uint32_t kind, int was_comp
     return BRIX_OK;
 }
 
-static brix_status put_question(brix_flow *flow, uint32_t kind, const brix_action *action, char *output,
-                                size_t *written)
+/* What is in scratch by then stays there: the question, and a body that was changed before it. */
+static brix_status put_question(brix_flow *flow, uint32_t kind, const brix_action *action, size_t used)
 {
     flow->waits = (uint8_t)kind;
-    *written = action->body.length;
-    memmove(output, action->body.at, action->body.length);
+    flow->question = action->question;
+    flow->kept = action->body_changed ? action->body : BRIX_NOTHING;
+    flow->kept_to = used;
     return BRIX_ASKS;
+}
+
+brix_text brix_flow_question(const brix_flow *flow)
+{
+    return flow->asks ? flow->question : BRIX_NOTHING;
+}
+
+/* Scratch takes what is beyond the least output by half. */
+static size_t scratch_of(size_t capacity)
+{
+    return capacity < BRIX_OUTPUT_BYTES ? 0 : BRIX_SCRATCH_BYTES + (capacity - BRIX_OUTPUT_BYTES) / 2;
 }
 
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written)
 {
-    brix_out scratch = {output, 0, BRIX_SCRATCH_BYTES, 0};
-    brix_back back = {output + BRIX_SCRATCH_BYTES, output + capacity, output + capacity, 0};
+    size_t room = scratch_of(capacity);
+    brix_out scratch = {output, 0, room, 0};
+    brix_back back = {output + room, output + capacity, output + capacity, 0};
     brix_action action;
     brix_text content = BRIX_NOTHING;
     uint32_t kind = 0;
@@ -166,19 +179,22 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
     if (!dispatch(flow, kind, content, &scratch, &action))
         return BRIX_BAD;
     if (action.kind == BRIX_ASK)
-        return put_question(flow, kind, &action, output, written);
+        return put_question(flow, kind, &action, scratch.length);
     return put_answer(flow, kind, was_complete, &action, &back, output, written);
 }
 
 brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length, char *output, size_t capacity,
                              size_t *written)
 {
-    brix_out scratch = {output, 0, BRIX_SCRATCH_BYTES, 0};
-    brix_back back = {output + BRIX_SCRATCH_BYTES, output + capacity, output + capacity, 0};
+    size_t room = scratch_of(capacity);
+    brix_out scratch = {output, flow->kept_to, room, 0};
+    brix_back back = {output + room, output + capacity, output + capacity, 0};
     brix_action action;
-    if (capacity < BRIX_OUTPUT_BYTES || !flow->asks || brix_flow_is_complete(flow))
+    if (capacity < BRIX_OUTPUT_BYTES || !flow->asks || brix_flow_is_complete(flow) || flow->kept_to > room)
         return BRIX_BAD;
     brix_action_begin(&action);
+    action.body_changed = flow->kept.at != NULL;
+    action.body = flow->kept;
     brix_flow_answered(flow, (brix_text){answer, length}, &scratch, &action);
     return put_answer(flow, flow->waits, 0, &action, &back, output, written);
 }

@@ -1,7 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 /*
  * What a request takes of its user and its model: from the segment, or from the collector where the segment cannot
- * know. The question is {"user","model","profile","rps","hides_usage"}, the answer one letter and maybe a number:
+ * know. The question is {"user","model","profile","rps","lacks_usage"}, the answer one letter and maybe a number:
  *
  *   A n   admitted and counted, the user's n-th request of the minute      L, D  decide here; D: the store is away
  *   U     there is no such user     R n, T n, S n   over the limit n of requests, tokens, the model's requests
@@ -33,6 +33,11 @@ static brix_text user_of(const brix_flow *flow)
 static brix_text model_of(const brix_flow *flow)
 {
     return (brix_text){flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+}
+
+static brix_text profile_of(const brix_flow *flow)
+{
+    return (brix_text){flow->decision.profile, flow->decision.profile_length};
 }
 
 static int has_user(const brix_flow *flow, brix_limit_words words)
@@ -191,7 +196,7 @@ static int admit_here(brix_flow *flow, brix_limit_words words, brix_out *scratch
     uint64_t now = brix_clock();
     const brix_map *map = &flow->view->map;
     uint32_t rps = flow->decision.requests_per_second;
-    if (rps && !brix_model_take(map, model_of(flow), BRIX_NOTHING, rps, now)) {
+    if (rps && !brix_model_take(map, model_of(flow), profile_of(flow), rps, now)) {
         refuse_rate(flow, 'S', rps, scratch, action);
         return 0;
     }
@@ -200,7 +205,7 @@ static int admit_here(brix_flow *flow, brix_limit_words words, brix_out *scratch
     brix_allowance found = brix_user_take(map, user_of(flow), now);
     if (refuse_by(flow, found, scratch, action)) {
         if (rps)
-            brix_model_give(map, model_of(flow), BRIX_NOTHING, now);
+            brix_model_give(map, model_of(flow), profile_of(flow), now);
         return 0;
     }
     if (found.admission == BRIX_ADMITTED)
@@ -217,15 +222,16 @@ static int ask(brix_flow *flow, brix_limit_words words, brix_out *scratch, brix_
     brix_out_json(scratch, has_user(flow, words) ? user_of(flow) : BRIX_LITERAL(""));
     brix_out_text(scratch, BRIX_LITERAL("\",\"model\":\""));
     brix_out_json(scratch, model_of(flow));
-    brix_out_text(scratch, BRIX_LITERAL("\",\"profile\":\"\",\"rps\":"));
+    brix_out_text(scratch, BRIX_LITERAL("\",\"profile\":\""));
+    brix_out_json(scratch, profile_of(flow));
+    brix_out_text(scratch, BRIX_LITERAL("\",\"rps\":"));
     brix_out_number(scratch, flow->decision.requests_per_second);
-    brix_out_text(scratch, BRIX_LITERAL(",\"hides_usage\":"));
-    brix_out_number(scratch, (uint64_t)brix_flow_hides_usage(flow));
+    brix_out_text(scratch, BRIX_LITERAL(",\"lacks_usage\":"));
+    brix_out_number(scratch, (uint64_t)brix_flow_lacks_usage(flow));
     brix_out_text(scratch, BRIX_LITERAL("}"));
-    brix_action_begin(action);
     action->kind = BRIX_ASK;
     action->ask_ms = words.ask_ms ? words.ask_ms : ASK_MS;
-    action->body = (brix_text){scratch->at + from, scratch->length - from};
+    action->question = (brix_text){scratch->at + from, scratch->length - from};
     flow->asks = 1;
     brix_more *more = more_of(flow->view);
     if (more)
@@ -241,7 +247,7 @@ int brix_flow_admit(brix_flow *flow, brix_out *scratch, brix_action *action)
     brix_allowance found = {.admission = BRIX_ADMITTED};
     if (has_user(flow, words))
         found = brix_user_peek(&flow->view->map, user_of(flow), brix_clock());
-    if (found.recorded_tpm > 0 && brix_flow_hides_usage(flow)) {
+    if (found.recorded_tpm > 0 && brix_flow_lacks_usage(flow)) {
         refuse_hidden_usage(flow, scratch, action);
         return 0;
     }

@@ -96,8 +96,8 @@ typedef struct {
     uint32_t count;
     uint32_t place;
     uint32_t generation;
-    uint32_t rps; /* requests a second; 0: any */
-    uint32_t spare[3];
+    brix_span locked;   /* strategy */
+    brix_span profiles; /* rows of profile.c */
 } brix_model_row;
 
 typedef struct {
@@ -143,8 +143,9 @@ typedef struct {
     uint8_t key_digest[BRIX_DIGEST];
     brix_span default_strategy;
     brix_fair_words fair;
+    uint32_t leave_streams;
     brix_limit_words limits;
-    uint32_t spare[4];
+    uint32_t spare[3];
 } brix_topology;
 
 /* A count that belongs to one generation: generation in the high half, count in the low. */

@@ -13,7 +13,7 @@ int brix_ask_collector(void *host, const brix_action *action)
     };
     return envoy_dynamic_module_callback_http_filter_http_callout(host, &id, CLUSTER, headers,
                                                                   sizeof headers / sizeof headers[0],
-                                                                  brix_to_envoy(action->body), action->ask_ms) == 0;
+                                                                  brix_to_envoy(action->question), action->ask_ms) == 0;
 }
 
 int brix_act_on_answer(void *host, brix_flow *flow, brix_text answer)

@@ -77,15 +77,6 @@ brix_status brix_writer_owed(brix_writer *writer, uint32_t *index, uint64_t now,
     return BRIX_MISSING;
 }
 
-brix_status brix_writer_model_rps(brix_writer *writer, uint32_t rps)
-{
-    brix_topology *topology = writer->building;
-    if (!topology || topology->models == 0)
-        return BRIX_BAD;
-    brix_topology_model(topology, topology->models - 1)->rps = rps;
-    return BRIX_OK;
-}
-
 uint32_t brix_users_capacity(void)
 {
     return BRIX_LIMIT_ROWS;

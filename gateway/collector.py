@@ -23,6 +23,7 @@ from gateway import http
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
+from gateway.profiles import profiles_of
 from gateway.quotas import Quotas
 from gateway.quotas import application as questions
 from gateway.scraping import Scraper
@@ -81,8 +82,9 @@ class Collector:
 
     def _publish(self) -> None:
         models = models_of(self._watch.endpoints.values())
+        profiles = profiles_of(self._watch.endpoints.values())
         try:
-            self._writer.publish(models, self._kernel_settings())
+            self._writer.publish(models, self._kernel_settings(), profiles)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
@@ -105,6 +107,7 @@ class Collector:
             api_key=own.api_key,
             hide_pod_address=own.hide_pod_address,
             fair=own.fair,
+            count_streams=own.count_streams,
             users=self.quotas.rules,
             ask_within=own.ask_within,
             model_in_flight=own.model_in_flight,

@@ -98,8 +98,8 @@ class Processor:
         try:
             while (message := await read()) is not over:
                 reply = answer(message)
-                if flow.asks:
-                    reply = flow.answer(await self._ask(reply))
+                if flow.question is not None:
+                    reply = flow.answer(await self._ask(flow.question))
                 await write(reply)
         except MessageUnreadable as unreadable:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(unreadable))

@@ -35,14 +35,14 @@ class Question:
     model: str
     profile: str
     rps: int
-    hides_usage: bool
+    lacks_usage: bool
 
     @classmethod
     def parse(cls, raw: bytes) -> Question:
         """The question of a body; raises ValueError for another one."""
         asked = orjson.loads(raw)
         try:
-            return cls(asked["user"], asked["model"], asked["profile"], asked["rps"], bool(asked["hides_usage"]))
+            return cls(asked["user"], asked["model"], asked["profile"], asked["rps"], bool(asked["lacks_usage"]))
         except (KeyError, TypeError) as missing:
             raise ValueError("no question") from missing
 

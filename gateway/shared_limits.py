@@ -156,7 +156,7 @@ class SharedLimits:
             f"aibrix:{name}_TPM_CURRENT:{window(now, MINUTE)}",
             f"aibrix_model:{model}_MODEL_RPS_CURRENT:{window(now, 1)}",
         ]
-        given = [int(bool(question.user)), int(question.hides_usage), question.rps]
+        given = [int(bool(question.user)), int(question.lacks_usage), question.rps]
         said: list[bytes] = await self._script(keys=keys, args=given)
         return said
 

@@ -11,6 +11,7 @@ import pytest
 
 from csrc.binding import Pod, SegmentReader, SegmentWriter, Settings, User, UserRules, Verdict
 from csrc.limit_table import USERS_CAPACITY
+from csrc.records import ModelProfiles, Profile
 from tests.csrc.messages import Answer, Request, chat, pod, read_answer, request_body
 
 HERE = UserRules(known=True, complete=True)
@@ -22,7 +23,8 @@ MINUTE = 60.0
 
 def publish(writer: SegmentWriter, rules: UserRules = HERE, *, rps: int = 0, **more: int) -> None:
     settings = Settings(default_strategy="least-request", users=rules, **more)  # type: ignore[arg-type]
-    writer.publish({"llama2-7b": [pod(1), pod(2)]}, settings, {"llama2-7b": rps})
+    profiles = ModelProfiles(profiles=(Profile("default", is_default=True, requests_per_second=rps),))
+    writer.publish({"llama2-7b": [pod(1), pod(2)]}, settings, {"llama2-7b": profiles} if rps else {})
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,8 @@ class Caller:
         request = self.begun[-1]
         message = chat_message(**members)
         raw = request.flow.process(message)
-        return raw if request.flow.asks else read_answer(raw)
+        asked = request.flow.question
+        return read_answer(raw) if asked is None else asked
 
     def send(self, user: str, **members: object) -> Answer:
         refused = self.headers(user)
@@ -293,7 +296,7 @@ def question(caller: Caller, user: str, **members: object) -> bytes:
 
 def test_an_unknown_name_is_asked_for(writer: SegmentWriter, caller: Caller) -> None:
     publish(writer, ASKED)
-    expected = b'{"user":"a\\"da","model":"llama2-7b","profile":"","rps":0,"hides_usage":0}'
+    expected = b'{"user":"a\\"da","model":"llama2-7b","profile":"","rps":0,"lacks_usage":0}'
     assert question(caller, 'a"da') == expected
     writer.limits.put('a"da', User(rpm=1))
     answer = read_answer(caller.begun[-1].flow.answer(b"L"))
@@ -377,6 +380,32 @@ def test_what_answers_used_is_owed_to_the_shared_store_once(writer: SegmentWrite
         caller.finish()
     assert writer.limits.owed() == {key: 60}
     assert writer.limits.owed() == {}
+
+
+def test_a_body_that_was_edited_waits_with_its_request(writer: SegmentWriter, caller: Caller) -> None:
+    """Usage is asked for in a stream's body while the question is out; both the small and the large output keep it."""
+    publish(writer, SHARED)
+    for size in (1, 200_000):
+        asked = question(caller, "ada", stream=True, max_tokens=1, padding="x" * size)
+        assert b'"lacks_usage":1' in asked
+        answer = read_answer(caller.begun[-1].flow.answer(b"A 1"))
+        assert answer.body is not None
+        assert json.loads(answer.body)["stream_options"] == {"include_usage": True}
+        assert int(answer.set["content-length"]) == len(answer.body)
+
+
+def test_each_profile_of_a_model_has_a_count_of_its_own(writer: SegmentWriter, caller: Caller) -> None:
+    rows = [Profile(name, is_default=name == "a", requests_per_second=1) for name in ("a", "b")]
+    settings = Settings(default_strategy="least-request")
+    writer.publish({"llama2-7b": [pod(1)]}, settings, {"llama2-7b": ModelProfiles(profiles=tuple(rows))})
+
+    def send(profile: str) -> int:
+        request = Request(caller.reader)
+        caller.begun.append(request)
+        request.headers(config_profile=profile)
+        return request.body(chat()).status
+
+    assert [send(profile) for profile in ("a", "b", "a", "b")] == [0, 0, 429, 429]
 
 
 def test_a_client_that_leaves_while_it_waits_ends_once(writer: SegmentWriter, caller: Caller) -> None:

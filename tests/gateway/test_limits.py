@@ -31,7 +31,7 @@ async def in_one_minute(seconds: float = 4) -> None:
 
 async def ask(client: aiohttp.ClientSession, model: str, user: str, **fields: Any) -> tuple[int, Any, dict[str, Any]]:
     """Status, headers and document of a chat of this user."""
-    async with client.post(CHAT, json=chat(model, **fields), headers={"user": user}) as answer:
+    async with client.post(CHAT, json=chat(model, **fields), headers={"user": user} if user else {}) as answer:
         raw = await answer.read()
         return answer.status, answer.headers, json.loads(raw) if raw.startswith(b"{") else {}
 
@@ -81,6 +81,28 @@ async def test_a_name_that_nobody_has_is_refused(rig: Rig, client: aiohttp.Clien
     assert (status, headers["x-error-user"]) == (401, "true")
     assert "x-went-into-req-headers" not in headers
     assert document["error"]["type"] == "authentication_error"
+
+
+async def test_a_profile_allows_a_model_so_many_requests_a_second(  # 67, 69
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    name = rig.pod(model, engines[0].host)
+    await rig.routable(model, 1)
+    config = {"profiles": {"default": {"routingStrategy": "random", "requestsPerSecond": 1}}}
+    rig.kubectl("annotate", "pod", name, f"model.aibrix.ai/config={json.dumps(config)}")
+
+    async def one_of_two_is_refused() -> bool:
+        """Within one second by the clock; before the annotation is known both pass."""
+        began = int(time.monotonic())
+        answers = [await ask(client, model, "") for _ in range(2)]
+        if int(time.monotonic()) != began or [status for status, _, _ in answers] != [200, 429]:
+            return False
+        _, headers, document = answers[1]
+        assert (headers["x-error-model-rps-exceeded"], headers["retry-after"]) == ("true", "1")
+        assert document["error"]["message"] == f"model: {model} has exceeded RPS: 1"
+        return True
+
+    await eventually(one_of_two_is_refused)
 
 
 # With Redis

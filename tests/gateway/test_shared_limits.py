@@ -34,8 +34,8 @@ async def limits(server: RedisServer, request: pytest.FixtureRequest) -> AsyncIt
     await made.close()
 
 
-def question(user: str = "ada", rps: int = 0, *, hides_usage: bool = False) -> Question:
-    return Question(user, "m", "", rps, hides_usage)
+def question(user: str = "ada", rps: int = 0, *, lacks_usage: bool = False) -> Question:
+    return Question(user, "m", "", rps, lacks_usage)
 
 
 def have(server: RedisServer, name: str = "ada", **record: object) -> None:
@@ -71,7 +71,7 @@ async def test_a_request_that_one_limit_refuses_takes_nothing_of_the_other(
 async def test_defaults_stand_for_zero(server: RedisServer, limits: SharedLimits) -> None:
     have(server)
     server.client.set(key("RPM"), 99)
-    assert await limits.take(question(hides_usage=True)) == (b"A 100", User(0, 0))
+    assert await limits.take(question(lacks_usage=True)) == (b"A 100", User(0, 0))
     assert (await limits.take(question()))[0] == b"R 100"
     server.client.set(key("RPM"), 0)
     server.client.set(key("TPM"), 100_000)
@@ -80,7 +80,7 @@ async def test_defaults_stand_for_zero(server: RedisServer, limits: SharedLimits
 
 async def test_hidden_usage_is_refused_where_tokens_are_limited(server: RedisServer, limits: SharedLimits) -> None:
     have(server, tpm=10)
-    assert (await limits.take(question(hides_usage=True)))[0][:1] == b"N"
+    assert (await limits.take(question(lacks_usage=True)))[0][:1] == b"N"
     assert server.client.get(key("RPM")) is None
 
 
