@@ -8,7 +8,7 @@
 
 static int is_any_ready(const brix_search *search)
 {
-    for (uint32_t i = 0; i < search->model->count; i++) {
+    for (uint32_t i = 0; i < brix_member_count(search); i++) {
         const brix_pod_row *pod = brix_member_at(search, search->model->first + i);
         if (pod && pod->ready)
             return 1;
