@@ -3,6 +3,7 @@
 #include "flow.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "profile.h"
 
 #define TRACE_ID 32
 #define BYTES_PER_TOKEN 4 /* an estimate */
@@ -39,11 +40,19 @@ static uint16_t keep_whole(char *target, size_t capacity, brix_text value)
     return cut ? 0 : length;
 }
 
+/* A name that is too long is nobody's. */
+static void note_user(brix_flow *flow, brix_text value)
+{
+    uint16_t length = keep(flow->user, sizeof flow->user, value, &flow->user_cut);
+    flow->user_length = flow->user_cut ? 0 : length;
+}
+
 /* What a client may not say: it is ours to the engine and to Envoy's routes. */
 static int is_reserved(brix_text name)
 {
     return brix_text_folds(name, BRIX_LITERAL("target-pod")) || brix_text_folds(name, BRIX_LITERAL("target-pod-ip")) ||
-           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-"));
+           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-")) ||
+           brix_text_starts(name, BRIX_LITERAL("x-brixflow-"));
 }
 
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action)
@@ -53,7 +62,7 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
     if (is_reserved(name))
         flow->too_many |= !brix_action_remove(action, name);
     else if (brix_text_folds(name, BRIX_LITERAL(":path")))
-        flow->endpoint = brix_endpoint_find(value);
+        flow->endpoint = flow->tries ? flow->endpoint : brix_endpoint_find(value); /* it may be rewritten by now */
     else if (brix_text_folds(name, BRIX_LITERAL(":method")))
         flow->is_post = (uint8_t)brix_text_is(value, BRIX_LITERAL("POST"));
     else if (brix_text_folds(name, BRIX_LITERAL("authorization")))
@@ -63,11 +72,17 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
     else if (brix_text_folds(name, BRIX_LITERAL("external-filter")))
         flow->filter_length = keep(flow->filter, sizeof flow->filter, value, &flow->filter_cut);
     else if (brix_text_folds(name, BRIX_LITERAL("user")))
-        flow->user_length = keep_whole(flow->user, sizeof flow->user, value);
+        note_user(flow, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-session-id")))
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-length")))
+        flow->announced = brix_text_number(value);
+    else if (brix_text_folds(name, BRIX_LITERAL("config-profile")))
+        flow->profile_length = keep_whole(flow->profile, sizeof flow->profile, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-type")))
+        brix_intake_type(&flow->intake, value);
     else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
         note_traceparent(flow, value);
 }
@@ -93,12 +108,13 @@ typedef struct {
     int has_strategy;
 } gate;
 
-static gate pass_gate(const brix_flow *flow)
+static gate pass_gate(brix_flow *flow)
 {
     brix_held held = brix_hold(flow->view);
     gate gate = {.has_strategy = 1};
     if (held.topology) {
         gate.is_known = 1;
+        flow->leaves_streams = held.topology->leave_streams != 0;
         gate.is_allowed = !held.topology->has_key || has_key(flow, held.topology);
         gate.has_strategy = flow->strategy_length > 0 || held.topology->default_strategy.length > 0;
     }
@@ -118,7 +134,7 @@ static void refuse_key(brix_flow *flow, brix_out *scratch, brix_action *action)
 static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix_out *scratch, brix_action *action)
 {
     brix_refusal refusal = {.status = status,
-                            .marker = BRIX_LITERAL("x-error-request-body-processing"),
+                            .marker = fault.marker,
                             .marker_value = BRIX_LITERAL("true"),
                             .before = fault.message,
                             .param = fault.param};
@@ -127,7 +143,7 @@ static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix
 
 static void refuse_plainly(brix_flow *flow, uint32_t status, brix_text message, brix_out *scratch, brix_action *action)
 {
-    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING}, scratch, action);
+    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING, BRIX_BODY_MARKER}, scratch, action);
 }
 
 static void refuse_routing(brix_flow *flow, brix_refusal refusal, brix_out *scratch, brix_action *action)
@@ -157,11 +173,22 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
-/* The text itself is not kept. */
-static void count_text(void *context, const char *at, size_t length)
+/* The bodies of all requests together are bounded, or a few hundred uploads would end Envoy. */
+static void refuse_load(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    brix_flow *flow = context;
-    flow->text_bytes = at ? flow->text_bytes + length : 0;
+    brix_refusal refusal = {.status = 503,
+                            .marker = BRIX_LITERAL("Retry-After"),
+                            .marker_value = BRIX_LITERAL("1"),
+                            .before = BRIX_LITERAL("too many bytes of request bodies are held"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+/* Before a body that the host hands over only as a whole, what it announces is what it will take. */
+static int may_announce(brix_flow *flow)
+{
+    uint64_t most = flow->reader->body_limit;
+    return flow->whole_bodies || brix_flow_hold(flow, flow->announced < most ? flow->announced : most);
 }
 
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
@@ -181,8 +208,13 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
+    if (!may_announce(flow))
+        return refuse_load(flow, scratch, action);
+    if (!brix_flow_peek(flow, scratch, action))
+        return;
     if (flow->endpoint)
-        brix_scan_begin(&flow->scan, flow->endpoint->text, flow->model, sizeof flow->model, count_text, flow);
+        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model, flow->view->vocabulary,
+                          brix_profile_is_auto((brix_text){flow->profile, flow->profile_length}));
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }
@@ -213,9 +245,7 @@ static void refuse_unready(brix_flow *flow, brix_text model, brix_out *scratch, 
 
 static void refuse_strategy(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    brix_text asked = {flow->strategy, flow->strategy_length};
-    if (asked.length == 0)
-        asked = brix_decision_strategy(&flow->decision);
+    brix_text asked = brix_decision_strategy(&flow->decision);
     brix_refusal refusal = {
         .status = 400, .before = BRIX_LITERAL("incorrect routing strategy "), .subject = asked};
     refuse_routing(flow, refusal, scratch, action);
@@ -229,6 +259,21 @@ static void refuse_filter(brix_flow *flow, brix_out *scratch, brix_action *actio
     refuse_routing(flow, refusal, scratch, action);
 }
 
+#define IN_FLIGHT_RETRY BRIX_LITERAL("1") /* seconds */
+
+static void refuse_more(brix_flow *flow, brix_text model, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 429,
+                            .marker = BRIX_LITERAL("x-error-in-flight-exceeded"),
+                            .marker_value = BRIX_LITERAL("true"),
+                            .before = BRIX_LITERAL("model: "),
+                            .subject = model,
+                            .after = BRIX_LITERAL(" has too many requests in flight"),
+                            .code = BRIX_LITERAL("rate_limit_exceeded")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+    brix_action_set(action, BRIX_LITERAL("retry-after"), IN_FLIGHT_RETRY);
+}
+
 static brix_text content_length(brix_flow *flow)
 {
     brix_out out = {flow->content_length, 0, sizeof flow->content_length, 0};
@@ -236,22 +281,54 @@ static brix_text content_length(brix_flow *flow)
     return (brix_text){flow->content_length, out.length};
 }
 
-static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
+/* Some engines have paths of their own (gateway 4.8). */
+static void rewrite_path(const brix_flow *flow, brix_action *action)
 {
-    flow->stage = FLOW_ROUTED;
+    if (flow->decision.is_xdit && flow->endpoint->xdit.at)
+        brix_action_set(action, BRIX_LITERAL(":path"), flow->endpoint->xdit);
+}
+
+static void send_to_pod(brix_flow *flow, brix_action *action)
+{
+    rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
-    if (is_whole)
+    if (flow->order.is_wanted)
+        brix_order_tell(&flow->order, &flow->decision, action);
+    if (flow->is_whole)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
     action->clear_route_cache = 1;
 }
 
-static void send_to_model(brix_flow *flow, brix_text model, brix_action *action)
+static brix_text model_of(const brix_flow *flow)
+{
+    return (brix_text){flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+}
+
+static void send_to_model(brix_flow *flow, brix_action *action)
+{
+    rewrite_path(flow, action);
+    brix_action_set(action, BRIX_LITERAL("model"), model_of(flow));
+    if (flow->is_whole && flow->hides_usage)
+        brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
+    action->clear_route_cache = 1;
+}
+
+void brix_flow_send(brix_flow *flow, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
-    brix_action_set(action, BRIX_LITERAL("model"), model);
-    action->clear_route_cache = 1;
+    flow->is_admitted = 1;
+    if (flow->decision.verdict == BRIX_CHOSEN)
+        send_to_pod(flow, action);
+    else
+        send_to_model(flow, action);
+}
+
+int brix_flow_lacks_usage(const brix_flow *flow)
+{
+    return flow->is_streaming && flow->endpoint->id == BRIX_CHAT &&
+           flow->intake.scan.found[BRIX_FIELD_INCLUDE_USAGE].kind != BRIX_TRUE;
 }
 
 static brix_verdict decide(brix_flow *flow, brix_text model)
@@ -262,15 +339,19 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
                             .user = {flow->user, flow->user_length},
-                            .prompt_tokens = (flow->text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .prompt_tokens = (flow->intake.text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .profile = {flow->profile, flow->profile_length},
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),
                             .avoids = flow->tries};
+    brix_intake_features(&flow->intake, &request);
     memcpy(request.avoid, flow->tried, sizeof request.avoid);
     if (flow->decided_at == 0)
         flow->decided_at = request.now;
     brix_held held = brix_hold(flow->view);
     brix_decide(flow->view, held.topology, &request, &flow->decision);
+    if (flow->order.is_wanted)
+        brix_order_line_up(&flow->order, flow->view, held.topology, &request, &flow->decision);
     brix_release(&held);
     return flow->decision.verdict;
 }
@@ -288,12 +369,14 @@ static brix_verdict judge(brix_flow *flow, brix_text model)
 
 static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
-    brix_text model = {flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+    brix_text model = model_of(flow);
+    flow->is_whole = (uint8_t)is_whole;
     switch (judge(flow, model)) {
     case BRIX_CHOSEN:
-        return send_to_pod(flow, is_whole, action);
     case BRIX_NO_STRATEGY:
-        return send_to_model(flow, model, action);
+        if (brix_flow_admit(flow, scratch, action))
+            brix_flow_send(flow, action);
+        return;
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
@@ -302,6 +385,8 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
         return refuse_strategy(flow, scratch, action);
     case BRIX_BAD_FILTER:
         return refuse_filter(flow, scratch, action);
+    case BRIX_TOO_MANY:
+        return refuse_more(flow, model, scratch, action);
     default:
         return refuse_target(flow, scratch, action);
     }
@@ -311,33 +396,35 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
 static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
     brix_fault fault;
-    flow->model_length = (uint32_t)flow->scan.model_length;
-    if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
-        flow->model_length = 0;
-    flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
-    if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
+    brix_text model = brix_intake_model(&flow->intake, sizeof flow->model);
+    if (model.length > 0)
+        memmove(flow->model, model.at, model.length);
+    flow->model_length = (uint32_t)model.length;
+    flow->is_streaming = (uint8_t)brix_intake_streams(&flow->intake);
+    if (brix_intake_faults(&flow->intake, &fault))
         return refuse_body(flow, 400, fault, scratch, action);
     route(flow, is_whole, scratch, action);
 }
 
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
 {
-    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING || flow->asks)
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
     flow->body_length += chunk.length;
-    if (end || (!flow->whole_bodies && brix_scan_is_complete(&flow->scan)))
+    if (!brix_flow_hold(flow, flow->body_length))
+        return refuse_load(flow, scratch, action);
+    brix_intake_feed(&flow->intake, chunk);
+    if (!flow->whole_bodies)
+        brix_flow_edit_chunk(flow, chunk, scratch, action);
+    if (end || (!flow->whole_bodies && brix_intake_is_complete(&flow->intake)))
         conclude(flow, end, scratch, action);
 }
 
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
+    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow) || flow->asks)
         return;
-    if (brix_scan_is_complete(&flow->scan))
-        conclude(flow, 0, scratch, action);
-    else
-        refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
+    conclude(flow, 0, scratch, action);
 }

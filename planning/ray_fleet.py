@@ -72,7 +72,8 @@ class RayFleetPlanner:
         try:
             fleet = observe(found, world.children.get(RAY_REPLICA_SET.key, ()))
         except IntOrStringError as error:
-            return Plan(None, View(phase="Blocked", blocked=f"spec.strategy.rollingUpdate: {error}"))
+            said = f"spec.strategy.rollingUpdate: {error}"
+            return Plan(None, View(phase="Blocked", blocked=said), ray_fleet_status.unreadable(found, said, world.now))
         if is_deleting(found):
             return Plan(None, View(phase="Deleting"), ray_fleet_status.status(fleet, memory, world.now))
         return _Pass(world, fleet, memory).plan()
@@ -80,9 +81,8 @@ class RayFleetPlanner:
 
 def _selecting_all(found: Json) -> Plan:
     status = {**status_of(found), "observedGeneration": generation_of(found)}
-    return Plan(
-        None, View(phase="Blocked", blocked=SELECTS_ALL), status, None, [("Warning", "SelectingAll", SELECTS_ALL)]
-    )  # fmt: skip
+    event = ("Warning", labels.EVENT_SELECTING_ALL, SELECTS_ALL)
+    return Plan(None, View(phase="Blocked", blocked=SELECTS_ALL), status, None, [event])
 
 
 class _Pass:
@@ -205,11 +205,13 @@ class _Pass:
             revision = known[-2] if len(known) > 1 else 0
         found = next((each for each in self.fleet.sets if each.revision == revision), None) if revision else None
         if found is None:
-            return _refused("DeploymentRollbackRevisionNotFound", f"Unable to find revision {asked}.")
+            return _refused(labels.EVENT_FLEET_ROLLBACK_NOT_FOUND, f"Unable to find revision {asked}.")
         if found.digest == self.fleet.digest:
             message = f"The rollback revision contains the same template as current fleet {self.fleet.name}"
-            return _refused("DeploymentRollbackTemplateUnchanged", message)
-        told = Told(reason="DeploymentRollback", message=f"Rolled back fleet {self.fleet.name} to revision {revision}")
+            return _refused(labels.EVENT_FLEET_ROLLBACK_UNCHANGED, message)
+        told = Told(
+            reason=labels.EVENT_FLEET_ROLLBACK, message=f"Rolled back fleet {self.fleet.name} to revision {revision}"
+        )
         return RollBackFleet(source=found.target, tells=[told], note=f"revision {revision}")
 
     # --- what is shown ----------------------------------------------------------------------------------------------
@@ -219,8 +221,8 @@ class _Pass:
         return f"{self.fleet.budget.desired} wanted: {sizes or 'no replica set'}"
 
     def _blocked(self) -> str:
-        if self.fleet.strategy not in (ROLLING_UPDATE, RECREATE):
-            return f"spec.strategy.type {self.fleet.strategy!r} is neither RollingUpdate nor Recreate"
+        if not ray_fleet_status.is_known_strategy(self.fleet):
+            return ray_fleet_status.unknown_strategy(self.fleet)
         failures = failures_of(self.memory, generation_of(self.fleet.live))
         if failures:
             return failures[-1].message
@@ -252,15 +254,17 @@ class _Pass:
 
     def _events(self, status: Json) -> list[Event]:
         found = condition({"status": status}, labels.PROGRESSING)
-        if found.get("reason") != ray_fleet_status.CREATE_ERROR:
+        if found.get("reason") != labels.REASON_REPLICA_SET_CREATE_ERROR:
             return []
-        return [("Warning", ray_fleet_status.CREATE_ERROR, str(found.get("message", "")))]
+        return [("Warning", labels.REASON_REPLICA_SET_CREATE_ERROR, str(found.get("message", "")))]
 
 
 def _scaled(name: str, to: int, before: int | None = None) -> Told:
     direction = "down" if before is not None and to < before else "up"
     since = f" from {before}" if before is not None else ""
-    return Told(reason="ScalingReplicaSet", message=f"Scaled {direction} replica set {name} to {to}{since}")
+    return Told(
+        reason=labels.EVENT_SCALING_REPLICA_SET, message=f"Scaled {direction} replica set {name} to {to}{since}"
+    )
 
 
 def _refused(reason: str, message: str) -> RollBackFleet:
