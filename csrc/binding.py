@@ -309,13 +309,17 @@ class SegmentReader:
         self._outputs: list[Any] = []
 
     @classmethod
-    def open(cls, path: str | Path, flows: int = DEFAULT_FLOWS) -> Self:
+    def open(cls, path: str | Path, flows: int = DEFAULT_FLOWS, held_bytes: int = 0, body_bytes: int = 0) -> Self:
         """Map the segment at `path` and claim a slot.
+
+        Requests whose bodies would make more than `held_bytes` together are refused (0: none is); one request counts
+        as `body_bytes` at most.
 
         Raises SegmentMissing before the first publish, SegmentForeign, LimitReached when no slot is free.
         """
         handle = _ffi.new("brix_reader **")
         check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
+        _lib.brix_reader_bound(handle[0], held_bytes, body_bytes)
         return cls(handle[0])
 
     @property

@@ -293,6 +293,10 @@ brix_ending brix_ending_at(uint32_t index);
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **reader);
 void brix_reader_close(brix_reader *reader);
 
+/* Before the first flow: how many bytes of bodies may be held at one time, and how many of one request are ever
+   held, since the host refuses a longer one by itself. Beyond the first, requests are refused with 503. */
+void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body);
+
 /* --- flow: one HTTP request ------------------------------------------------------- */
 
 #define BRIX_OUTPUT_BYTES 524288

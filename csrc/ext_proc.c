@@ -115,12 +115,43 @@ static int dispatch(brix_flow *flow, uint32_t kind, brix_text message, brix_out 
     }
 }
 
+/* An entry of a map: key 1, value 2. */
+static int read_entry(brix_text entry, brix_header_line *line)
+{
+    brix_wire wire = brix_wire_of(entry);
+    line->name = line->value = BRIX_LITERAL("");
+    while (brix_wire_next(&wire)) {
+        if (wire.field == 1 && wire.kind == BRIX_WIRE_BYTES)
+            line->name = wire.bytes;
+        else if (wire.field == 2 && wire.kind == BRIX_WIRE_BYTES)
+            line->value = wire.bytes;
+    }
+    return !wire.bad;
+}
+
+/* What Envoy tells of an answer, in a map from the filter's name to a Struct (fields 1) of Values (string 3). */
+static void read_attributes(brix_flow *flow, brix_text message)
+{
+    brix_header_line filter, attribute;
+    if (!read_entry(message, &filter))
+        return;
+    for (brix_wire wire = brix_wire_of(filter.value); brix_wire_next(&wire);) {
+        if (wire.field != 1 || wire.kind != BRIX_WIRE_BYTES || !read_entry(wire.bytes, &attribute))
+            continue;
+        for (brix_wire value = brix_wire_of(attribute.value); brix_wire_next(&value);)
+            if (value.field == 3 && value.kind == BRIX_WIRE_BYTES)
+                brix_flow_attribute(flow, attribute.name, value.bytes);
+    }
+}
+
 /* Which of the kinds the message is: the last one given, as protobuf reads a oneof. */
-static int read_request(brix_text message, uint32_t *kind, brix_text *content)
+static int read_request(brix_flow *flow, brix_text message, uint32_t *kind, brix_text *content)
 {
     brix_wire wire = brix_wire_of(message);
     *kind = 0;
     while (brix_wire_next(&wire)) {
+        if (wire.kind == BRIX_WIRE_BYTES && wire.field == EXT_ATTRIBUTES)
+            read_attributes(flow, wire.bytes);
         if (wire.kind != BRIX_WIRE_BYTES || wire.field < EXT_REQUEST_HEADERS || wire.field > EXT_RESPONSE_TRAILERS)
             continue;
         *kind = wire.field;
@@ -129,10 +160,16 @@ static int read_request(brix_text message, uint32_t *kind, brix_text *content)
     return !wire.bad && *kind != 0;
 }
 
-static brix_status put_answer(const brix_flow *flow, uint32_t kind, int was_complete, const brix_action *action,
+/* Once routed, since a request that its client leaves gets no further answer; and once it is over. */
+static int notes(const brix_flow *flow, int was_complete, int was_routed)
+{
+    return (!was_complete && brix_flow_is_complete(flow)) || (!was_routed && flow->stage == FLOW_ROUTED);
+}
+
+static brix_status put_answer(const brix_flow *flow, uint32_t kind, int notes, const brix_action *action,
                               brix_back *back, char *output, size_t *written)
 {
-    if (!was_complete && brix_flow_is_complete(flow))
+    if (notes)
         brix_ext_proc_note(back, flow);
     brix_ext_proc_write(back, kind, action);
     if (back->cut)
@@ -172,15 +209,17 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
     brix_action action;
     brix_text content = BRIX_NOTHING;
     uint32_t kind = 0;
-    if (capacity < BRIX_OUTPUT_BYTES || !read_request((brix_text){message, length}, &kind, &content))
+    if (capacity < BRIX_OUTPUT_BYTES || !read_request(flow, (brix_text){message, length}, &kind, &content))
         return BRIX_BAD;
-    int was_complete = brix_flow_is_complete(flow);
+    if (kind == EXT_REQUEST_HEADERS)
+        flow->order.is_wanted = 1;
+    int was_complete = brix_flow_is_complete(flow), was_routed = flow->stage >= FLOW_ROUTED;
     brix_action_begin(&action);
     if (!dispatch(flow, kind, content, &scratch, &action))
         return BRIX_BAD;
     if (action.kind == BRIX_ASK)
         return put_question(flow, kind, &action, scratch.length);
-    return put_answer(flow, kind, was_complete, &action, &back, output, written);
+    return put_answer(flow, kind, notes(flow, was_complete, was_routed), &action, &back, output, written);
 }
 
 brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length, char *output, size_t capacity,
@@ -196,5 +235,5 @@ brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length,
     action.body_changed = flow->kept.at != NULL;
     action.body = flow->kept;
     brix_flow_answered(flow, (brix_text){answer, length}, &scratch, &action);
-    return put_answer(flow, flow->waits, 0, &action, &back, output, written);
+    return put_answer(flow, flow->waits, notes(flow, 0, 0), &action, &back, output, written);
 }

@@ -14,6 +14,7 @@
 #include "action.h"
 #include "intake.h"
 #include "names.h"
+#include "order.h"
 #include "reader.h"
 #include "session.h"
 #include "stream_usage.h"
@@ -41,6 +42,8 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
+    uint64_t announced; /* content-length */
+    uint64_t held;      /* bytes of the body that count against the reader's bound */
     uint32_t model_length;
     uint32_t error_length;
     uint16_t strategy_length;
@@ -64,6 +67,7 @@ struct brix_flow {
     uint8_t filter_cut;
     uint8_t tries;      /* pods that were chosen before and could not be reached */
     uint8_t unanswered; /* the host learned that the pod gave no byte */
+    uint8_t is_local;   /* the host learned that the answer is its own */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
     uint8_t user_cut;   /* the user's name is too long to be anybody's */
     uint8_t is_admitted;
@@ -82,6 +86,7 @@ struct brix_flow {
     brix_text kept; /* for ext_proc: a changed body that waits with its request, in the caller's output */
     uint64_t kept_to; /* bytes of that output that are in use */
     brix_decision decision;
+    brix_order order;
     brix_usage usage;
     brix_intake intake;
     char strategy[BRIX_STRATEGY];
@@ -119,10 +124,17 @@ void brix_flow_edit_chunk(brix_flow *flow, brix_text chunk, brix_out *scratch, b
    BRIX_TRY_NS); 0: it stays as it is. */
 int brix_flow_try_again(brix_flow *flow);
 
+/* Envoy's words for an upstream that was lost before its answer began; an overflow is Envoy's own limit. */
+int brix_means_unanswered(brix_text details);
+/* Before the answer's headers: what the host knows of where they come from, by Envoy's name of the attribute. */
+void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_trailers(brix_flow *flow, brix_action *action);
+
+/* 1: `bytes` of this request's body may be held from here on, until the flow ends. 0: that would be too many. */
+int brix_flow_hold(brix_flow *flow, uint64_t bytes);
 
 /* The word for an outcome in logs; empty while there is none. */
 brix_text brix_outcome_name(brix_outcome outcome);

@@ -50,7 +50,8 @@ static void note_user(brix_flow *flow, brix_text value)
 static int is_reserved(brix_text name)
 {
     return brix_text_folds(name, BRIX_LITERAL("target-pod")) || brix_text_folds(name, BRIX_LITERAL("target-pod-ip")) ||
-           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-"));
+           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-")) ||
+           brix_text_starts(name, BRIX_LITERAL("x-brixflow-"));
 }
 
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action)
@@ -75,6 +76,8 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-length")))
+        flow->announced = brix_text_number(value);
     else if (brix_text_folds(name, BRIX_LITERAL("config-profile")))
         flow->profile_length = keep_whole(flow->profile, sizeof flow->profile, value);
     else if (brix_text_folds(name, BRIX_LITERAL("content-type")))
@@ -169,6 +172,24 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
+/* The bodies of all requests together are bounded, or a few hundred uploads would end Envoy. */
+static void refuse_load(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .marker = BRIX_LITERAL("Retry-After"),
+                            .marker_value = BRIX_LITERAL("1"),
+                            .before = BRIX_LITERAL("too many bytes of request bodies are held"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+/* Before a body that the host hands over only as a whole, what it announces is what it will take. */
+static int may_announce(brix_flow *flow)
+{
+    uint64_t most = flow->reader->body_limit;
+    return flow->whole_bodies || brix_flow_hold(flow, flow->announced < most ? flow->announced : most);
+}
+
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (flow->stage != FLOW_OPEN || brix_flow_is_complete(flow))
@@ -188,6 +209,8 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
         return;
     if (!brix_flow_peek(flow, scratch, action))
         return;
+    if (!may_announce(flow))
+        return refuse_load(flow, scratch, action);
     if (flow->endpoint)
         brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model);
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
@@ -268,6 +291,8 @@ static void send_to_pod(brix_flow *flow, brix_action *action)
     rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
+    if (flow->order.is_wanted)
+        brix_order_tell(&flow->order, &flow->decision, action);
     if (flow->is_whole)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
@@ -323,6 +348,8 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
         flow->decided_at = request.now;
     brix_held held = brix_hold(flow->view);
     brix_decide(flow->view, held.topology, &request, &flow->decision);
+    if (flow->order.is_wanted)
+        brix_order_line_up(&flow->order, flow->view, held.topology, &request, &flow->decision);
     brix_release(&held);
     return flow->decision.verdict;
 }
@@ -383,8 +410,10 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_intake_feed(&flow->intake, chunk);
     flow->body_length += chunk.length;
+    if (!brix_flow_hold(flow, flow->body_length))
+        return refuse_load(flow, scratch, action);
+    brix_intake_feed(&flow->intake, chunk);
     if (!flow->whole_bodies)
         brix_flow_edit_chunk(flow, chunk, scratch, action);
     if (end || (!flow->whole_bodies && brix_intake_is_complete(&flow->intake)))

@@ -32,10 +32,10 @@ static void count_model(const brix_view *view, const brix_model_row *model, brix
         brix_add(&view->slot->anomalies, 1);
 }
 
-static void count_pod(const brix_view *view, const brix_pod_row *pod, brix_decision *decision)
+static void count_pod(const brix_view *view, uint32_t place, uint32_t generation, brix_decision *decision)
 {
-    brix_pod_cells *cells = brix_slot_pod(&view->map, view->slot, pod->place);
-    if (brix_cell_take(&cells->running, pod->generation))
+    brix_pod_cells *cells = brix_slot_pod(&view->map, view->slot, place);
+    if (brix_cell_take(&cells->running, generation))
         decision->counted |= 2;
     else
         brix_add(&view->slot->anomalies, 1);
@@ -130,8 +130,8 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
     decision->candidates = search->candidates;
     if (!pod)
         return is_limit_the_reason(search) ? BRIX_TOO_MANY : BRIX_NO_CANDIDATE;
-    if (!search->rows) {
-        count_pod(search->view, pod, decision);
+    if (!search->rows && !search->is_imagined) {
+        count_pod(search->view, pod->place, pod->generation, decision);
         if (!pod_fits(search, pod, decision))
             return BRIX_TOO_MANY;
         count_decision(search, blind);
@@ -198,6 +198,7 @@ static void begin(brix_search *search, const brix_view *view, brix_topology *top
     search->needs = search->candidates = 0;
     search->plan.items = 0;
     search->rows = NULL;
+    search->is_imagined = 0;
     search->is_collected = search->leaves_out = 0;
     search->pod_limit = topology->limits.pod_in_flight;
 }
@@ -228,7 +229,19 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
         return;
     decision->counted &= (uint8_t)~1u;
     brix_finish(view, decision);
+    decision->pod_name_length = decision->address_length = 0;
     decision->verdict = BRIX_TOO_MANY;
+}
+
+void brix_imagine(const brix_view *view, brix_topology *topology, const brix_request *request, brix_decision *decision)
+{
+    brix_search search;
+    begin_decision(decision);
+    if (!topology)
+        return;
+    begin(&search, view, topology, request);
+    search.is_imagined = 1;
+    decision->verdict = judge(&search, request, decision);
 }
 
 typedef struct {
@@ -274,6 +287,28 @@ uint32_t brix_explain(const brix_view *view, brix_topology *topology, const brix
     return told.count;
 }
 
+static void give_pod(const brix_view *view, brix_decision *decision)
+{
+    brix_cell *cell = &brix_slot_pod(&view->map, view->slot, decision->pod_place)->running;
+    if ((decision->counted & 2) && !brix_cell_give(cell, decision->generation))
+        brix_add(&view->slot->anomalies, 1);
+    decision->counted &= (uint8_t)~2u;
+}
+
+void brix_move(const brix_view *view, brix_decision *decision, const brix_decision *imagined)
+{
+    if (!(decision->counted & 2))
+        return;
+    give_pod(view, decision);
+    decision->pod_place = imagined->pod_place;
+    decision->generation = imagined->generation;
+    decision->pod_name_length = imagined->pod_name_length;
+    decision->address_length = imagined->address_length;
+    memcpy(decision->pod_name, imagined->pod_name, imagined->pod_name_length);
+    memcpy(decision->address, imagined->address, imagined->address_length);
+    count_pod(view, decision->pod_place, decision->generation, decision);
+}
+
 void brix_finish(const brix_view *view, brix_decision *decision)
 {
     if (decision->counted & 1) {
@@ -281,10 +316,6 @@ void brix_finish(const brix_view *view, brix_decision *decision)
         if (!brix_cell_give(cell, brix_cell_generation(brix_read(cell))))
             brix_add(&view->slot->anomalies, 1);
     }
-    if (decision->counted & 2) {
-        brix_cell *cell = &brix_slot_pod(&view->map, view->slot, decision->pod_place)->running;
-        if (!brix_cell_give(cell, decision->generation))
-            brix_add(&view->slot->anomalies, 1);
-    }
+    give_pod(view, decision);
     decision->counted = 0;
 }

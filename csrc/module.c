@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "module.h"
 
 _Static_assert(BRIX_TRIES <= BRIX_MODULE_TRY_BITS + 1, "the number of a try fits the low bits of a flow's address");
@@ -244,21 +243,15 @@ int envoy_dynamic_module_on_http_filter_response_trailers(void *host, const void
     return ENVOY_CONTINUE;
 }
 
-/* Envoy's words for an upstream that was lost before its answer began; an overflow is Envoy's own limit. */
-static int means_unanswered(brix_text details)
-{
-    static const char overflow[] = "{overflow";
-    return brix_text_starts(details, BRIX_LITERAL("upstream_reset_before_response_started")) &&
-           memmem(details.at, details.length, overflow, sizeof overflow - 1) == NULL;
-}
-
 int envoy_dynamic_module_on_http_filter_local_reply(void *host, const void *stream, uint32_t status,
                                                     envoy_text details, bool reset_imminent)
 {
     (void)host;
     (void)status;
     brix_flow *flow = flow_of(stream);
-    if (flow && !reset_imminent && means_unanswered(brix_from_envoy(details)))
+    if (flow)
+        flow->is_local = 1;
+    if (flow && !reset_imminent && brix_means_unanswered(brix_from_envoy(details)))
         flow->unanswered = 1;
     return ENVOY_CONTINUE;
 }

@@ -15,7 +15,7 @@
  * Envoy may destroy later; the flow ends with the last stream that knows it.
  *
  * A request is decided once its body is complete; Envoy keeps headers and body back until then. The
- * configuration is the text "<requests> <path of the segment>".
+ * configuration is the text "<requests> <bytes of bodies held at one time> <path of the segment>".
  */
 #ifndef BRIX_MODULE_H
 #define BRIX_MODULE_H

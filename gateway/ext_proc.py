@@ -19,7 +19,6 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -142,12 +141,13 @@ def make_server(
     return server
 
 
-async def open_reader(path: Path, requests: int) -> SegmentReader:
-    """The segment, once the collector has published it."""
+async def open_reader(settings: GatewaySettings) -> SegmentReader:
+    """The segment, once the collector has published it. Each process bounds its share of Envoy's bodies."""
+    path, held = settings.segment_path, settings.held_bytes // settings.processes
     waited = False
     while True:
         try:
-            return SegmentReader.open(path, requests)
+            return SegmentReader.open(path, settings.max_requests, held, settings.message_limit_bytes)
         except SegmentMissing:
             if not waited:
                 log.info("event=waiting_for_segment path=%s", path)
@@ -184,7 +184,7 @@ async def _until(wanted: Callable[[], Awaitable[Any]], over: asyncio.Event) -> A
 async def _run(settings: GatewaySettings, index: int) -> None:
     over, health = ending(), Health()
     end_with_parent(over)
-    reader = await _until(lambda: open_reader(settings.segment_path, settings.max_requests), over)
+    reader = await _until(lambda: open_reader(settings), over)
     if reader is None:
         return
     collector = Collector(collector_socket(settings.segment_path), settings.ask_within)

@@ -13,6 +13,8 @@
 | BRIXFLOW_HIDE_POD_ADDRESS | false | leave `target-pod-ip` out of answers |
 | BRIXFLOW_COUNT_STREAMS | true | count streams that did not ask for usage too: engines are asked, answers show none |
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
+| BRIXFLOW_MAX_HELD_BYTES | 1073741824 | bytes of request bodies that are held at one time by one Envoy; above it 503 |
+| BRIXFLOW_GATEWAY_IDLE_SECONDS | 600 | how long a stream or a client's connection may be silent in both directions |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
 | AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
@@ -73,6 +75,8 @@ class GatewaySettings:
     hide_pod_address: bool = False
     count_streams: bool = True
     message_limit_bytes: int = 32 * MIB
+    held_bytes: int = 1024 * MIB
+    idle_timeout: timedelta = timedelta(seconds=600)
     drain: timedelta = timedelta(seconds=120)
     scrape_period: timedelta = timedelta(milliseconds=200)
     max_models: int = 256
@@ -108,6 +112,8 @@ class GatewaySettings:
             hide_pod_address=given.get("BRIXFLOW_HIDE_POD_ADDRESS", "") in _TRUE,
             count_streams=given.get("BRIXFLOW_COUNT_STREAMS", "") not in _FALSE,
             message_limit_bytes=_positive(given, "AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES", cls.message_limit_bytes),
+            held_bytes=_positive(given, "BRIXFLOW_MAX_HELD_BYTES", cls.held_bytes),
+            idle_timeout=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_IDLE_SECONDS", 600)),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
             scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),

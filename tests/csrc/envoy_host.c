@@ -331,7 +331,7 @@ int main(int count, char **arguments)
     must(strcmp(envoy_dynamic_module_on_program_init(), ENVOY_ABI_VERSION) == 0, "the version is told");
     must(!envoy_dynamic_module_on_http_filter_config_new(NULL, (envoy_text){"", 0}, (envoy_text){"x y", 3}),
          "a configuration that is none is refused");
-    snprintf(text, sizeof text, "4 %s", arguments[1]);
+    snprintf(text, sizeof text, "4 4096 %s", arguments[1]);
     state = strtoull(arguments[3], NULL, 10);
     made = envoy_dynamic_module_on_http_filter_config_new(NULL, (envoy_text){"", 0}, (envoy_text){text, strlen(text)});
     must(made != NULL, "a missing segment is no failure");

@@ -142,6 +142,9 @@ class Rig:
             http=self.settings.http_address,
             access_log=self.home / "access.log",
             listen_address="127.0.0.1",
+            body_limit_bytes=self.settings.message_limit_bytes,
+            held_bytes=self.settings.held_bytes,
+            idle_timeout=self.settings.idle_timeout,
         )
 
     async def down(self) -> None:
