@@ -160,16 +160,11 @@ static int read_request(brix_flow *flow, brix_text message, uint32_t *kind, brix
     return !wire.bad && *kind != 0;
 }
 
-/* Once routed, since a request that its client leaves gets no further answer; and once it is over. */
-static int notes(const brix_flow *flow, int was_complete, int was_routed)
-{
-    return (!was_complete && brix_flow_is_complete(flow)) || (!was_routed && flow->stage == FLOW_ROUTED);
-}
-
-static brix_status put_answer(const brix_flow *flow, uint32_t kind, int notes, const brix_action *action,
+/* The note goes along once routed, too, since a request that its client leaves gets no further answer. */
+static brix_status put_answer(const brix_flow *flow, uint32_t kind, int is_noteworthy, const brix_action *action,
                               brix_back *back, char *output, size_t *written)
 {
-    if (notes)
+    if (is_noteworthy)
         brix_ext_proc_note(back, flow);
     brix_ext_proc_write(back, kind, action);
     if (back->cut)
@@ -219,7 +214,8 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
         return BRIX_BAD;
     if (action.kind == BRIX_ASK)
         return put_question(flow, kind, &action, scratch.length);
-    return put_answer(flow, kind, notes(flow, was_complete, was_routed), &action, &back, output, written);
+    int is_noteworthy = (!was_complete && brix_flow_is_complete(flow)) || (!was_routed && flow->stage == FLOW_ROUTED);
+    return put_answer(flow, kind, is_noteworthy, &action, &back, output, written);
 }
 
 brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length, char *output, size_t capacity,
@@ -235,5 +231,6 @@ brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length,
     action.body_changed = flow->kept.at != NULL;
     action.body = flow->kept;
     brix_flow_answered(flow, (brix_text){answer, length}, &scratch, &action);
-    return put_answer(flow, flow->waits, notes(flow, 0, 0), &action, &back, output, written);
+    int is_noteworthy = brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED;
+    return put_answer(flow, flow->waits, is_noteworthy, &action, &back, output, written);
 }

@@ -3,6 +3,7 @@
 #include "flow.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "profile.h"
 
 #define TRACE_ID 32
 #define BYTES_PER_TOKEN 4 /* an estimate */
@@ -207,12 +208,13 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
-    if (!brix_flow_peek(flow, scratch, action))
-        return;
     if (!may_announce(flow))
         return refuse_load(flow, scratch, action);
+    if (!brix_flow_peek(flow, scratch, action))
+        return;
     if (flow->endpoint)
-        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model);
+        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model, flow->view->vocabulary,
+                          brix_profile_is_auto((brix_text){flow->profile, flow->profile_length}));
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }

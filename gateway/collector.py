@@ -19,7 +19,7 @@ import uvloop
 from aiohttp import web
 
 from csrc.binding import LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
-from gateway import http
+from gateway import http, tokens
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
@@ -214,7 +214,9 @@ async def _run(settings: GatewaySettings) -> None:
     )
     writer = await open_writer(settings.segment_path, limits)
     log.info("event=segment_open path=%s origin=%s", settings.segment_path, writer.origin.name)
+    counting = asyncio.create_task(asyncio.to_thread(tokens.provide, settings.segment_path))
     client = await KubeClient.connect(settings.kubeconfig)
+    await counting
     collector = Collector(settings, writer, client)
     socket = collector_socket(settings.segment_path)
     async with (
