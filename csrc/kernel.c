@@ -229,6 +229,7 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
         return;
     decision->counted &= (uint8_t)~1u;
     brix_finish(view, decision);
+    decision->pod_name_length = decision->address_length = 0;
     decision->verdict = BRIX_TOO_MANY;
 }
 
