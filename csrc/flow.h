@@ -65,6 +65,8 @@ struct brix_flow {
     uint8_t tries;      /* pods that were chosen before and could not be reached */
     uint8_t unanswered; /* the host learned that the pod gave no byte */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
+    uint8_t is_late;    /* for the host: bytes of the body wait to be told */
+    uint8_t waits;      /* for the host: the request stands until they are, 1 from its body's end, 2 from trailers */
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
     brix_names names;   /* for the host: of the headers that the request has */
@@ -95,6 +97,8 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
+/* 1 when the body that comes is counted by tokens: its bytes may cost much more than a look. */
+int brix_flow_counts(const brix_flow *flow);
 /* 1 when the body, whose last byte was told, should ask for usage; the host changes it and says so. */
 int brix_flow_wants_edit(const brix_flow *flow, brix_edit *edit);
 void brix_flow_edited(brix_flow *flow, const brix_edit *edit);
