@@ -49,10 +49,14 @@ static void reply(void *host, const brix_action *action)
 
 int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action)
 {
+    if (action->kind == BRIX_ASK)
+        return !brix_ask_collector(host, action) && brix_act_on_answer(host, flow, BRIX_NOTHING);
     if (action->kind == BRIX_REPLY) {
         reply(host, action);
         return 0;
     }
+    if (flow->asks)
+        return 0;
     set_headers(host, ENVOY_REQUEST_HEADERS, action, &flow->names);
     if (action->clear_route_cache)
         envoy_dynamic_module_callback_http_clear_route_cache(host);
@@ -107,15 +111,15 @@ static void refuse_without_memory(brix_flow *flow, brix_out *scratch, brix_actio
     brix_flow_refuse(flow, &refusal, scratch, action);
 }
 
-/* Hand on a run of the body; 0 when the rest has to wait for another hook. */
+/* Hand on a run of the body; 0 when what follows has to wait for another hook. */
 static int tell_request(brix_flow *flow, brix_text bytes, uint64_t deadline, brix_out *scratch, brix_action *action)
 {
     while (bytes.length > 0 && action->kind == BRIX_CONTINUE) {
-        if (deadline && brix_clock() > deadline)
-            return 0;
         size_t length = deadline && bytes.length > BRIX_MODULE_COUNTED ? BRIX_MODULE_COUNTED : bytes.length;
         brix_flow_request_body(flow, (brix_text){bytes.at, length}, 0, scratch, action);
         bytes = (brix_text){bytes.at + length, bytes.length - length};
+        if (deadline && brix_clock() >= deadline)
+            return 0;
     }
     return 1;
 }
@@ -209,7 +213,7 @@ int brix_act_on_request_body(void *host, brix_flow *flow, int end)
     brix_action_begin(&action);
     feed(host, flow, &scratch, &action);
     if (flow->is_late && action.kind == BRIX_CONTINUE) {
-        flow->waits = end ? 1 : flow->waits;
+        flow->stands = end ? 1 : flow->stands;
         if (!was_late)
             come_back(host);
         return 0;
@@ -227,7 +231,7 @@ int brix_act_on_request_trailers(void *host, brix_flow *flow)
     brix_out scratch = {bytes, 0, sizeof bytes, 0};
     brix_action action;
     if (flow->is_late) {
-        flow->waits = 2;
+        flow->stands = 2;
         return 0;
     }
     brix_action_begin(&action);
@@ -237,15 +241,15 @@ int brix_act_on_request_trailers(void *host, brix_flow *flow)
 
 int brix_act_when_scheduled(void *host, brix_flow *flow)
 {
-    int waits = flow->waits;
+    int stands = flow->stands;
     if (!flow->is_late)
         return 0;
     flow->is_late = 0; /* so that another event is asked for, if need be */
-    int acted = brix_act_on_request_body(host, flow, waits == 1);
+    int acted = brix_act_on_request_body(host, flow, stands == 1);
     if (flow->is_late)
         return 0;
-    flow->waits = 0;
-    return waits == 2 ? acted && brix_act_on_request_trailers(host, flow) : acted && waits == 1;
+    flow->stands = 0;
+    return stands == 2 ? acted && brix_act_on_request_trailers(host, flow) : acted && stands == 1;
 }
 
 /* What goes on of an answer: nothing is written while all of it goes on as it is; once something differs, all of it is

@@ -229,6 +229,12 @@ static brix_status set_up(brix_reader *reader, const char *path, uint32_t flows)
     return replace_view(reader);
 }
 
+void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body)
+{
+    reader->held_limit = held;
+    reader->body_limit = body;
+}
+
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **result)
 {
     if (flows == 0 || flows > 1u << 20)

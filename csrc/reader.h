@@ -44,6 +44,9 @@ struct brix_reader {
     uint32_t flow_count;
     _Atomic uint32_t flow_used;  /* never given out beyond it */
     _Atomic uint64_t flow_free;  /* high half: changes; low half: index plus one */
+    _Atomic uint64_t held;       /* bytes of request bodies */
+    uint64_t held_limit;         /* 0: none */
+    uint64_t body_limit;         /* of one request; above it the host refuses */
 };
 
 /* Enter the newest segment, mapping a successor when the current one is superseded. */
