@@ -33,8 +33,8 @@
 
 /* Counting tokens is cut: a hook stops at the first piece behind the deadline, so that it holds its worker for less than
    1 ms (docs/gateway.md, "Tokens"). */
-#define BRIX_MODULE_COUNTED 1024u
 #ifndef BRIX_MODULE_HOOK_NS
+#define BRIX_MODULE_COUNTED 1024u
 #define BRIX_MODULE_HOOK_NS 400000u
 #endif
 
