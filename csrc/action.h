@@ -29,6 +29,7 @@ typedef struct {
     uint32_t removes;
     int clear_route_cache;
     int body_changed;
+    int skips_body; /* nothing of the answer's body is needed: the host may keep it to itself */
     brix_text body;
     brix_header_line set[BRIX_SETS];
     brix_text remove[BRIX_REMOVES];

@@ -138,11 +138,11 @@ def make_server(
 
 async def open_reader(settings: GatewaySettings) -> SegmentReader:
     """The segment, once the collector has published it. Each process bounds its share of Envoy's bodies."""
-    path, held = settings.segment_path, settings.held_bytes // settings.processes
+    path, held, limit = settings.segment_path, settings.held_bytes // settings.processes, settings.message_limit_bytes
     waited = False
     while True:
         try:
-            return SegmentReader.open(path, settings.max_requests, held, settings.message_limit_bytes)
+            return SegmentReader.open(path, settings.max_requests, held, limit, reads_answers=settings.reads_answers)
         except SegmentMissing:
             if not waited:
                 log.info("event=waiting_for_segment path=%s", path)
