@@ -160,10 +160,45 @@ static int read_request(brix_flow *flow, brix_text message, uint32_t *kind, brix
     return !wire.bad && *kind != 0;
 }
 
+/* The note goes along once routed, too, since a request that its client leaves gets no further answer. */
+static brix_status put_answer(const brix_flow *flow, uint32_t kind, int is_noteworthy, const brix_action *action,
+                              brix_back *back, char *output, size_t *written)
+{
+    if (is_noteworthy)
+        brix_ext_proc_note(back, flow);
+    brix_ext_proc_write(back, kind, action);
+    if (back->cut)
+        return BRIX_FULL;
+    *written = (size_t)(back->end - back->at);
+    memmove(output, back->at, *written);
+    return BRIX_OK;
+}
+
+/* What is in scratch by then stays there: the question, and a body that was changed before it. */
+static brix_status put_question(brix_flow *flow, uint32_t kind, const brix_action *action, size_t used)
+{
+    flow->waits = (uint8_t)kind;
+    flow->question = action->question;
+    flow->kept = action->body_changed ? action->body : BRIX_NOTHING;
+    flow->kept_to = used;
+    return BRIX_ASKS;
+}
+
+brix_text brix_flow_question(const brix_flow *flow)
+{
+    return flow->asks ? flow->question : BRIX_NOTHING;
+}
+
+/* Scratch takes what is beyond the least output by half. */
+static size_t scratch_of(size_t capacity)
+{
+    return capacity < BRIX_OUTPUT_BYTES ? 0 : BRIX_SCRATCH_BYTES + (capacity - BRIX_OUTPUT_BYTES) / 2;
+}
+
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written)
 {
-    size_t room = capacity < BRIX_OUTPUT_BYTES ? 0 : BRIX_SCRATCH_BYTES + (capacity - BRIX_OUTPUT_BYTES) / 2;
+    size_t room = scratch_of(capacity);
     brix_out scratch = {output, 0, room, 0};
     brix_back back = {output + room, output + capacity, output + capacity, 0};
     brix_action action;
@@ -177,13 +212,25 @@ brix_status brix_flow_message(brix_flow *flow, const char *message, size_t lengt
     brix_action_begin(&action);
     if (!dispatch(flow, kind, content, &scratch, &action))
         return BRIX_BAD;
-    /* Once routed, since a request that its client leaves gets no further answer. */
-    if ((!was_complete && brix_flow_is_complete(flow)) || (!was_routed && flow->stage == FLOW_ROUTED))
-        brix_ext_proc_note(&back, flow);
-    brix_ext_proc_write(&back, kind, &action);
-    if (back.cut)
-        return BRIX_FULL;
-    *written = (size_t)(back.end - back.at);
-    memmove(output, back.at, *written);
-    return BRIX_OK;
+    if (action.kind == BRIX_ASK)
+        return put_question(flow, kind, &action, scratch.length);
+    int is_noteworthy = (!was_complete && brix_flow_is_complete(flow)) || (!was_routed && flow->stage == FLOW_ROUTED);
+    return put_answer(flow, kind, is_noteworthy, &action, &back, output, written);
+}
+
+brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length, char *output, size_t capacity,
+                             size_t *written)
+{
+    size_t room = scratch_of(capacity);
+    brix_out scratch = {output, flow->kept_to, room, 0};
+    brix_back back = {output + room, output + capacity, output + capacity, 0};
+    brix_action action;
+    if (capacity < BRIX_OUTPUT_BYTES || !flow->asks || brix_flow_is_complete(flow) || flow->kept_to > room)
+        return BRIX_BAD;
+    brix_action_begin(&action);
+    action.body_changed = flow->kept.at != NULL;
+    action.body = flow->kept;
+    brix_flow_answered(flow, (brix_text){answer, length}, &scratch, &action);
+    int is_noteworthy = brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED;
+    return put_answer(flow, flow->waits, is_noteworthy, &action, &back, output, written);
 }

@@ -110,6 +110,7 @@ void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code)
     brix_add(&cells->endings[brix_ending_index(outcome, code)], 1);
     if (outcome == BRIX_OUTCOME_OK)
         count_usage(flow, cells);
+    brix_flow_charge(flow);
     brix_finish(flow->view, &flow->decision);
 }
 

@@ -70,12 +70,22 @@ struct brix_flow {
     uint8_t skips_body; /* the host was told that the answer's body is not wanted */
     uint8_t is_local;   /* the host learned that the answer is its own */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
+    uint8_t user_cut;   /* the user's name is too long to be anybody's */
+    uint8_t is_admitted;
+    uint8_t is_whole;   /* the body was, when the request was decided */
+    uint8_t asks;       /* a question is with the collector */
+    uint8_t waits;      /* for the host: the kind of message that waits for its answer */
+    uint8_t update_length;
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
     brix_names names;   /* for the host: of the headers that the request has */
     uint64_t decided_at; /* CLOCK_MONOTONIC of the first choice, nanoseconds */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
+    char update[12]; /* requests of the user in this minute, when they are counted */
+    brix_text question;
+    brix_text kept; /* for ext_proc: a changed body that waits with its request, in the caller's output */
+    uint64_t kept_to; /* bytes of that output that are in use */
     brix_decision decision;
     brix_order order;
     brix_usage usage;
@@ -98,6 +108,9 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
 /* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete (a body that
    trailers follow never says end), unless the host asked for whole bodies. */
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
+/* The collector answered the question of an action ASK; empty: not in time. The action is that of the event which
+   had to wait. */
+void brix_flow_answered(brix_flow *flow, brix_text answer, brix_out *scratch, brix_action *action);
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
@@ -131,5 +144,18 @@ brix_text brix_outcome_name(brix_outcome outcome);
 void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code);
 /* Reply to the client and close the books as rejected. */
 void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *scratch, brix_action *action);
+
+/* --- what users and models may take (flow_quota.c) ---- */
+
+/* What the headers tell of the user's limits; nothing is taken. 0: refused. */
+int brix_flow_peek(brix_flow *flow, brix_out *scratch, brix_action *action);
+/* Take what the decided request takes of its user and its model. 0: refused, or it has to wait for the collector. */
+int brix_flow_admit(brix_flow *flow, brix_out *scratch, brix_action *action);
+/* Charge the user with what the answer used. */
+void brix_flow_charge(const brix_flow *flow);
+/* 1 when the stream that the client asks for would not tell it the usage. */
+int brix_flow_lacks_usage(const brix_flow *flow);
+/* The action of a request that was decided and admitted. */
+void brix_flow_send(brix_flow *flow, brix_action *action);
 
 #endif

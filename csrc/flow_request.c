@@ -3,6 +3,7 @@
 #include "flow.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "profile.h"
 
 #define TRACE_ID 32
 #define BYTES_PER_TOKEN 4 /* an estimate */
@@ -39,6 +40,13 @@ static uint16_t keep_whole(char *target, size_t capacity, brix_text value)
     return cut ? 0 : length;
 }
 
+/* A name that is too long is nobody's. */
+static void note_user(brix_flow *flow, brix_text value)
+{
+    uint16_t length = keep(flow->user, sizeof flow->user, value, &flow->user_cut);
+    flow->user_length = flow->user_cut ? 0 : length;
+}
+
 /* What a client may not say: it is ours to the engine and to Envoy's routes. */
 static int is_reserved(brix_text name)
 {
@@ -64,7 +72,7 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
     else if (brix_text_folds(name, BRIX_LITERAL("external-filter")))
         flow->filter_length = keep(flow->filter, sizeof flow->filter, value, &flow->filter_cut);
     else if (brix_text_folds(name, BRIX_LITERAL("user")))
-        flow->user_length = keep_whole(flow->user, sizeof flow->user, value);
+        note_user(flow, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-session-id")))
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
@@ -202,8 +210,11 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
         return;
     if (!may_announce(flow))
         return refuse_load(flow, scratch, action);
+    if (!brix_flow_peek(flow, scratch, action))
+        return;
     if (flow->endpoint)
-        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model);
+        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model, flow->view->vocabulary,
+                          brix_profile_is_auto((brix_text){flow->profile, flow->profile_length}));
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }
@@ -248,6 +259,21 @@ static void refuse_filter(brix_flow *flow, brix_out *scratch, brix_action *actio
     refuse_routing(flow, refusal, scratch, action);
 }
 
+#define IN_FLIGHT_RETRY BRIX_LITERAL("1") /* seconds */
+
+static void refuse_more(brix_flow *flow, brix_text model, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 429,
+                            .marker = BRIX_LITERAL("x-error-in-flight-exceeded"),
+                            .marker_value = BRIX_LITERAL("true"),
+                            .before = BRIX_LITERAL("model: "),
+                            .subject = model,
+                            .after = BRIX_LITERAL(" has too many requests in flight"),
+                            .code = BRIX_LITERAL("rate_limit_exceeded")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+    brix_action_set(action, BRIX_LITERAL("retry-after"), IN_FLIGHT_RETRY);
+}
+
 static brix_text content_length(brix_flow *flow)
 {
     brix_out out = {flow->content_length, 0, sizeof flow->content_length, 0};
@@ -262,28 +288,47 @@ static void rewrite_path(const brix_flow *flow, brix_action *action)
         brix_action_set(action, BRIX_LITERAL(":path"), flow->endpoint->xdit);
 }
 
-static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
+static void send_to_pod(brix_flow *flow, brix_action *action)
 {
-    flow->stage = FLOW_ROUTED;
     rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
     if (flow->order.is_wanted)
         brix_order_tell(&flow->order, &flow->decision, action);
-    if (is_whole)
+    if (flow->is_whole)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
     action->clear_route_cache = 1;
 }
 
-static void send_to_model(brix_flow *flow, brix_text model, int is_whole, brix_action *action)
+static brix_text model_of(const brix_flow *flow)
 {
-    flow->stage = FLOW_ROUTED;
+    return (brix_text){flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+}
+
+static void send_to_model(brix_flow *flow, brix_action *action)
+{
     rewrite_path(flow, action);
-    brix_action_set(action, BRIX_LITERAL("model"), model);
-    if (is_whole && flow->hides_usage)
+    brix_action_set(action, BRIX_LITERAL("model"), model_of(flow));
+    if (flow->is_whole && flow->hides_usage)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     action->clear_route_cache = 1;
+}
+
+void brix_flow_send(brix_flow *flow, brix_action *action)
+{
+    flow->stage = FLOW_ROUTED;
+    flow->is_admitted = 1;
+    if (flow->decision.verdict == BRIX_CHOSEN)
+        send_to_pod(flow, action);
+    else
+        send_to_model(flow, action);
+}
+
+int brix_flow_lacks_usage(const brix_flow *flow)
+{
+    return flow->is_streaming && flow->endpoint->id == BRIX_CHAT &&
+           flow->intake.scan.found[BRIX_FIELD_INCLUDE_USAGE].kind != BRIX_TRUE;
 }
 
 static brix_verdict decide(brix_flow *flow, brix_text model)
@@ -324,12 +369,14 @@ static brix_verdict judge(brix_flow *flow, brix_text model)
 
 static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
-    brix_text model = {flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+    brix_text model = model_of(flow);
+    flow->is_whole = (uint8_t)is_whole;
     switch (judge(flow, model)) {
     case BRIX_CHOSEN:
-        return send_to_pod(flow, is_whole, action);
     case BRIX_NO_STRATEGY:
-        return send_to_model(flow, model, is_whole, action);
+        if (brix_flow_admit(flow, scratch, action))
+            brix_flow_send(flow, action);
+        return;
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
@@ -338,6 +385,8 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
         return refuse_strategy(flow, scratch, action);
     case BRIX_BAD_FILTER:
         return refuse_filter(flow, scratch, action);
+    case BRIX_TOO_MANY:
+        return refuse_more(flow, model, scratch, action);
     default:
         return refuse_target(flow, scratch, action);
     }
@@ -359,7 +408,7 @@ static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_acti
 
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
 {
-    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING || flow->asks)
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
@@ -375,7 +424,7 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
 
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
+    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow) || flow->asks)
         return;
     conclude(flow, 0, scratch, action);
 }

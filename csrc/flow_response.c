@@ -58,6 +58,8 @@ static void set_contract(brix_flow *flow, brix_action *action)
 {
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     brix_action_set(action, BRIX_LITERAL("request-id"), (brix_text){flow->request_id, flow->request_id_length});
+    if (flow->update_length)
+        brix_action_set(action, BRIX_LITERAL("x-update-rpm"), (brix_text){flow->update, flow->update_length});
     if (flow->decision.is_auto)
         brix_action_set(action, BRIX_LITERAL("x-aibrix-config-profile"),
                         (brix_text){flow->decision.profile, flow->decision.profile_length});

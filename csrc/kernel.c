@@ -75,6 +75,50 @@ static void account_user(const brix_search *search)
                       search->now);
 }
 
+/* Requests in flight of one cell over all live slots. */
+static uint64_t sum_of(const brix_view *view, const brix_cell *own, uint32_t generation)
+{
+    size_t offset = (size_t)((const char *)own - (const char *)view->slot);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < view->map.limits.readers; i++) {
+        brix_slot *slot = brix_map_slot(&view->map, i);
+        if (atomic_load_explicit(&slot->state, memory_order_relaxed) == BRIX_SLOT_CLAIMED)
+            sum += brix_cell_for((brix_cell *)(void *)((char *)slot + offset), generation);
+    }
+    return sum;
+}
+
+/* Counted first and looked at then: two that come at once may both be refused, never both be one too many. */
+static int is_one_too_many(const brix_view *view, brix_cell *own, uint32_t generation, uint32_t limit)
+{
+    if (limit == 0 || sum_of(view, own, generation) <= limit)
+        return 0;
+    brix_cell_give(own, generation);
+    return 1;
+}
+
+static int pod_fits(const brix_search *search, const brix_pod_row *pod, brix_decision *decision)
+{
+    const brix_view *view = search->view;
+    brix_cell *own = &brix_slot_pod(&view->map, view->slot, pod->place)->running;
+    if (!(decision->counted & 2) || !is_one_too_many(view, own, pod->generation, search->pod_limit))
+        return 1;
+    decision->counted &= (uint8_t)~2u;
+    return 0;
+}
+
+/* 1 when only the limit left no candidate. */
+static int is_limit_the_reason(brix_search *search)
+{
+    if (search->pod_limit == 0)
+        return 0;
+    search->pod_limit = 0;
+    search->candidates = 0;
+    search->is_collected = 0;
+    brix_survey(search);
+    return search->candidates > 0;
+}
+
 static brix_verdict pick(brix_search *search, brix_decision *decision)
 {
     uint32_t blind = 0;
@@ -85,13 +129,15 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
     const brix_pod_row *pod = brix_pick(search, &blind);
     decision->candidates = search->candidates;
     if (!pod)
-        return BRIX_NO_CANDIDATE;
-    record_pod(search, pod, decision);
+        return is_limit_the_reason(search) ? BRIX_TOO_MANY : BRIX_NO_CANDIDATE;
     if (!search->rows && !search->is_imagined) {
         count_pod(search->view, pod->place, pod->generation, decision);
+        if (!pod_fits(search, pod, decision))
+            return BRIX_TOO_MANY;
         count_decision(search, blind);
         account_user(search);
     }
+    record_pod(search, pod, decision);
     decision->sticky = (search->needs & BRIX_NEEDS_SESSION) != 0;
     return BRIX_CHOSEN;
 }
@@ -154,6 +200,7 @@ static void begin(brix_search *search, const brix_view *view, brix_topology *top
     search->rows = NULL;
     search->is_imagined = 0;
     search->is_collected = search->leaves_out = 0;
+    search->pod_limit = topology->limits.pod_in_flight;
 }
 
 static void begin_decision(brix_decision *decision)
@@ -173,8 +220,16 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
         return;
     begin(&search, view, topology, request);
     decision->verdict = judge(&search, request, decision);
-    if (decision->verdict == BRIX_CHOSEN || decision->verdict == BRIX_NO_STRATEGY)
-        count_model(view, search.model, decision);
+    if (decision->verdict != BRIX_CHOSEN && decision->verdict != BRIX_NO_STRATEGY)
+        return;
+    count_model(view, search.model, decision);
+    brix_cell *own = &brix_slot_model(view->slot, decision->model_place)->in_flight;
+    if (!(decision->counted & 1) ||
+        !is_one_too_many(view, own, search.model->generation, topology->limits.model_in_flight))
+        return;
+    decision->counted &= (uint8_t)~1u;
+    brix_finish(view, decision);
+    decision->verdict = BRIX_TOO_MANY;
 }
 
 void brix_imagine(const brix_view *view, brix_topology *topology, const brix_request *request, brix_decision *decision)

@@ -12,6 +12,7 @@
 #ifndef BRIX_READER_H
 #define BRIX_READER_H
 
+#include "bpe.h"
 #include "segment.h"
 
 #define BRIX_VIEWS 8
@@ -27,6 +28,7 @@ typedef struct {
     brix_map map;
     brix_slot *slot;
     brix_trouble *troubles; /* by pod place */
+    brix_vocabulary *vocabulary; /* NULL: there is none, nothing is counted */
     _Atomic uint64_t trouble_until; /* nobody is left out from here on */
 } brix_view;
 

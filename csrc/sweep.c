@@ -55,6 +55,11 @@ static void add_more(brix_more *to, brix_more *from)
 {
     for (uint32_t i = 0; from && i < BRIX_DECISIONS; i++)
         brix_add(&to->without_data[i], brix_read(&from->without_data[i]));
+    if (!from)
+        return;
+    brix_add(&to->asked, brix_read(&from->asked));
+    brix_add(&to->unanswered, brix_read(&from->unanswered));
+    brix_add(&to->degraded, brix_read(&from->degraded));
 }
 
 static void add_rows(brix_writer *writer, const brix_map *from, brix_slot *row, brix_slot *target)

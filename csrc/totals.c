@@ -20,6 +20,11 @@ static void add_more(brix_more *more, brix_totals *totals)
 {
     for (uint32_t line = 0; more && line < BRIX_DECISIONS; line++)
         totals->without_data[line] += brix_read(&more->without_data[line]);
+    if (!more)
+        return;
+    totals->asked += brix_read(&more->asked);
+    totals->unanswered += brix_read(&more->unanswered);
+    totals->degraded += brix_read(&more->degraded);
 }
 
 static void add_head(const brix_map *map, int slots_only, brix_totals *totals)

@@ -18,7 +18,7 @@ import orjson
 import yaml
 
 from csrc import module
-from gateway.settings import GatewaySettings, Host
+from gateway.settings import GatewaySettings, Host, collector_socket
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "envoy"
 TEMPLATE = FOLDER / "bootstrap.yaml"
@@ -103,6 +103,7 @@ def _named(values: EnvoyValues) -> dict[str, object]:
         "message_timeout": _seconds(values.message_timeout),
         "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
         "http_endpoints": [_endpoint(values.http)],
+        "ask_endpoints": [_endpoint(f"unix:{collector_socket(values.segment)}")],
         "module_configuration": f"{values.max_requests} {values.held_bytes} {values.segment}",
     }
 

@@ -26,8 +26,9 @@ import grpc.aio
 import uvloop
 
 from csrc.binding import End, LimitReached, MessageUnreadable, SegmentMissing, SegmentReader
+from gateway.asking import Collector
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, collector_socket
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -81,8 +82,9 @@ class Health:
 class Processor:
     """Answers ext_proc streams out of one segment."""
 
-    def __init__(self, reader: SegmentReader) -> None:
+    def __init__(self, reader: SegmentReader, collector: Collector) -> None:
         self._begin = reader.begin
+        self._ask = collector.ask
         self.end = End.STREAM
 
     async def process(self, _unused: Any, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
@@ -94,7 +96,10 @@ class Processor:
         read, write, answer, over = context.read, context.write, flow.process, grpc.aio.EOF
         try:
             while (message := await read()) is not over:
-                await write(answer(message))
+                reply = answer(message)
+                if flow.question is not None:
+                    reply = flow.answer(await self._ask(flow.question))
+                await write(reply)
         except MessageUnreadable as unreadable:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(unreadable))
         finally:
@@ -182,7 +187,8 @@ async def _run(settings: GatewaySettings, index: int) -> None:
     reader = await _until(lambda: open_reader(settings), over)
     if reader is None:
         return
-    processor = Processor(reader)
+    collector = Collector(collector_socket(settings.segment_path), settings.ask_within)
+    processor = Processor(reader, collector)
     addresses = (settings.sockets[index], settings.ext_proc_address)
     server = make_server(processor, health, addresses, settings.message_limit_bytes)
     await server.start()
@@ -193,6 +199,7 @@ async def _run(settings: GatewaySettings, index: int) -> None:
     await over.wait()
     log.info("event=draining seconds=%.0f", settings.drain.total_seconds())
     await drain(server, processor, health, settings.drain.total_seconds())
+    await collector.close()
     reader.close()
     log.info("event=drained")
 

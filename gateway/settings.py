@@ -26,6 +26,11 @@
 | AIBRIX_ROUTER_VTC_BASIC_MAX_POD_LOAD | 100 | requests on a pod that mean full |
 | AIBRIX_ROUTER_VTC_BASIC_INPUT_TOKEN_WEIGHT, `…_OUTPUT_TOKEN_WEIGHT` | 1, 2 | what tokens are worth |
 | AIBRIX_ROUTER_VTC_BASIC_FAIRNESS_WEIGHT, `…_UTILIZATION_WEIGHT` | 1, 1 | of `vtc-basic`; 0 is taken as 0 |
+| BRIXFLOW_USERS_FILE | none | list of users and their limits, as a file or a mounted Secret |
+| REDIS_HOST, REDIS_PORT, REDIS_PASSWORD | none, 6379, none | users and limits shared by all gateways; before the file |
+| BRIXFLOW_LIMITS_FAIL_CLOSED | false | refuse with 500 what Redis cannot tell, instead of deciding on this node alone |
+| BRIXFLOW_LIMITS_DEADLINE_MS | 50 | what a request waits for a user or a shared limit at most |
+| BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL, `…_PER_POD` | none | requests at one time on this node, above it 429 |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
 
@@ -81,6 +86,14 @@ class GatewaySettings:
     max_pods: int = 1024
     max_requests: int = 16384
     fair: Fairness = field(default_factory=Fairness)
+    users_file: Path | None = None
+    redis_host: str = ""
+    redis_port: int = 6379
+    redis_password: str = ""
+    limits_fail_closed: bool = False
+    ask_within: timedelta = timedelta(milliseconds=50)
+    model_in_flight: int = 0
+    pod_in_flight: int = 0
     gateway_pod: str = ""
 
     @classmethod
@@ -111,6 +124,14 @@ class GatewaySettings:
             max_pods=_positive(given, "BRIXFLOW_MAX_PODS", cls.max_pods),
             max_requests=_positive(given, "BRIXFLOW_MAX_REQUESTS", cls.max_requests),
             fair=_fairness(given),
+            users_file=Path(given["BRIXFLOW_USERS_FILE"]) if given.get("BRIXFLOW_USERS_FILE") else None,
+            redis_host=given.get("REDIS_HOST", "").strip(),
+            redis_port=_positive(given, "REDIS_PORT", cls.redis_port),
+            redis_password=given.get("REDIS_PASSWORD", ""),
+            limits_fail_closed=given.get("BRIXFLOW_LIMITS_FAIL_CLOSED", "") in _TRUE,
+            ask_within=timedelta(milliseconds=_positive(given, "BRIXFLOW_LIMITS_DEADLINE_MS", 50)),
+            model_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL", 0),
+            pod_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_POD", 0),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),
         )
 
@@ -120,6 +141,11 @@ class GatewaySettings:
         if self.host == Host.MODULE:
             return ()
         return tuple(f"unix:{self.segment_path.parent}/ext_proc-{index}.sock" for index in range(self.processes))
+
+
+def collector_socket(segment: Path) -> Path:
+    """Where the collector of this segment answers questions."""
+    return segment.parent / "collector.sock"
 
 
 def host_and_port(address: str) -> tuple[str, int]:
