@@ -296,6 +296,8 @@ void brix_reader_close(brix_reader *reader);
 /* Before the first flow: how many bytes of bodies may be held at one time, and how many of one request are ever
    held, since the host refuses a longer one by itself. Beyond the first, requests are refused with 503. */
 void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body);
+/* Before the first flow: nothing of a good answer's body is wanted, neither usage nor its first token. */
+void brix_reader_skip_answers(brix_reader *reader);
 
 /* --- flow: one HTTP request ------------------------------------------------------- */
 

@@ -67,6 +67,7 @@ struct brix_flow {
     uint8_t filter_cut;
     uint8_t tries;      /* pods that were chosen before and could not be reached */
     uint8_t unanswered; /* the host learned that the pod gave no byte */
+    uint8_t skips_body; /* the host was told that the answer's body is not wanted */
     uint8_t is_local;   /* the host learned that the answer is its own */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
     uint8_t user_cut;   /* the user's name is too long to be anybody's */
