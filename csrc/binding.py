@@ -184,6 +184,8 @@ class SegmentWriter:
             anomalies=raw.anomalies,
             unparsed=raw.unparsed,
             bytes=raw.bytes,
+            pages=raw.pages,
+            pages_failed=raw.pages_failed,
             decisions={name: int(raw.decisions[line]) for line, name in _STRATEGIES if raw.decisions[line]},
             without_data={name: int(raw.without_data[line]) for line, name in _STRATEGIES if raw.without_data[line]},
             models=tuple(self._model_totals()),
@@ -198,7 +200,8 @@ class SegmentWriter:
             if not name and index > 1:
                 continue
             endings = {meaning: int(raw.endings[line]) for line, meaning in _ENDINGS if raw.endings[line]}
-            yield ModelTotals(name, raw.in_flight, endings, raw.with_usage, raw.prompt_tokens, raw.completion_tokens)
+            own = (raw.with_usage, raw.prompt_tokens, raw.completion_tokens)
+            yield ModelTotals(name, raw.in_flight, endings, *own, tuple(raw.times))
 
     def _pod_totals(self) -> Iterable[PodTotals]:
         raw = _ffi.new("brix_pod_totals *")
@@ -227,6 +230,10 @@ class SegmentWriter:
         texts.fill(raw.model, model)
         raw.rank, raw.now, raw.local = rank, round(now * 1e9), local
         check(_lib.brix_writer_scrape(self._live(), index, raw), f"metrics page of {key}")
+
+    def count_page(self, *, failed: bool) -> None:
+        """Count a metrics page of an engine; the count outlives this process."""
+        _lib.brix_writer_count_page(self._live(), int(failed))
 
     def set_gauges(self, key: str, taken: float, gauges: Mapping[str, float]) -> None:
         """Set the gauges of a pod as they are given; those that are not given are missing."""
@@ -276,6 +283,11 @@ class SegmentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def bucket_of(first: int, value: int) -> int:
+    """The bucket that the kernel counts a value in, nanoseconds or tokens, among those that begin at word `first`."""
+    return int(_lib.brix_times_bucket(first, value))
 
 
 def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:

@@ -121,7 +121,30 @@ typedef struct {
     uint64_t bytes;     /* size of the segment */
     uint64_t decisions[BRIX_DECISIONS]; /* pods chosen, by strategy */
     uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took without data of any candidate */
+    uint64_t pages;        /* metrics pages that engines gave */
+    uint64_t pages_failed; /* and did not */
 } brix_totals;
+
+/* Words of a model's times: buckets, and sums in microseconds. */
+enum {
+    BRIX_TOKEN_BUCKETS = 9,
+    BRIX_TIME_BUCKETS = 13,
+    BRIX_WHOLE_BUCKETS = 8,
+    BRIX_TIMES_PROMPT = 0,
+    BRIX_TIMES_COMPLETION = 9,
+    BRIX_TIMES_FIRST_TOKEN = 18,
+    BRIX_TIMES_TOKEN = 31, /* mean time of a token after the first */
+    BRIX_TIMES_ROUTING = 44, /* from the request's begin to its decision */
+    BRIX_TIMES_WHOLE = 57,
+    BRIX_TIMES_FIRST_TOKEN_SUM = 65,
+    BRIX_TIMES_TOKEN_SUM = 66,
+    BRIX_TIMES_ROUTING_SUM = 67,
+    BRIX_TIMES_WHOLE_SUM = 68,
+    BRIX_TIMES = 72,
+};
+
+/* The bucket of a value, nanoseconds or tokens, among those that begin at this word. */
+uint32_t brix_times_bucket(uint32_t first, uint64_t value);
 
 typedef struct {
     char name[BRIX_MODEL_NAME]; /* empty: requests of no known model */
@@ -131,6 +154,7 @@ typedef struct {
     uint64_t with_usage;
     uint64_t prompt_tokens;
     uint64_t completion_tokens;
+    uint64_t times[72]; /* BRIX_TIMES */
 } brix_model_totals;
 
 typedef struct {
@@ -204,6 +228,8 @@ brix_status brix_writer_publish(brix_writer *writer);
 brix_status brix_writer_sweep(brix_writer *writer, brix_swept *swept);
 
 void brix_writer_totals(brix_writer *writer, brix_totals *totals);
+/* Count a metrics page of an engine, given or not, for good. */
+void brix_writer_count_page(brix_writer *writer, int failed);
 /* index runs from 0; BRIX_MISSING ends it. Index 0 stands for requests of no known model. */
 brix_status brix_writer_model_totals(brix_writer *writer, uint32_t index, brix_model_totals *totals);
 /* index as given by brix_writer_pod for the published topology; BRIX_MISSING beyond it. */

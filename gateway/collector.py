@@ -110,7 +110,7 @@ class Collector:
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._watch.endpoints.values())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, self._scraper.scraped, users)
+        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users)
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from csrc.binding import ModelTotals, Outcome, Totals, Users
-from gateway.scraping import Scraped
+from gateway import times
 from gateway.topology import Endpoint
 
 UNKNOWN_MODEL = "unknown"
@@ -65,7 +65,6 @@ class Snapshot:
     endpoints: Sequence[Endpoint]
     is_synced: bool
     gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    scraped: Scraped = field(default_factory=Scraped)
     users: Users | None = None
 
 
@@ -90,9 +89,11 @@ class GatewayMetrics(Collector):
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
+            yield from times.families(self._gateway_pod, snapshot.totals.models)
             yield self._decisions(snapshot.totals)
             yield self._without_data(snapshot.totals)
             yield self._running(snapshot.totals)
+            yield from self._pages(snapshot.totals)
             yield from self._segment(snapshot.totals)
 
     def _requests(self, totals: Totals) -> Iterable[Metric]:
@@ -210,12 +211,14 @@ class GatewayMetrics(Collector):
                 if each.ready:
                     family.add_metric(self._pod_labels(each), snapshot.users.bucket)
             yield family
+
+    def _pages(self, totals: Totals) -> Iterable[Metric]:
         failed = CounterMetricFamily(
             "llm_engine_metrics_query_fail", "Pages that engines did not give.", labels=("gateway_pod", "model")
         )
-        failed.add_metric((self._gateway_pod, ""), snapshot.scraped.failures)
+        failed.add_metric((self._gateway_pod, ""), totals.pages_failed)
         yield failed
-        yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=snapshot.scraped.pages)
+        yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=totals.pages)
 
     def _pod_labels(self, each: Endpoint) -> tuple[str, ...]:
         own = (each.engine, self._gateway_pod, each.model, each.namespace, each.name)
