@@ -200,8 +200,8 @@ class SegmentWriter:
             if not name and index > 1:
                 continue
             endings = {meaning: int(raw.endings[line]) for line, meaning in _ENDINGS if raw.endings[line]}
-            own = (raw.with_usage, raw.prompt_tokens, raw.completion_tokens)
-            yield ModelTotals(name, raw.in_flight, endings, *own, tuple(raw.times))
+            tokens = raw.with_usage, raw.prompt_tokens, raw.completion_tokens
+            yield ModelTotals(name, raw.in_flight, endings, *tokens, tuple(raw.times))
 
     def _pod_totals(self) -> Iterable[PodTotals]:
         raw = _ffi.new("brix_pod_totals *")
@@ -237,8 +237,7 @@ class SegmentWriter:
 
     def set_gauges(self, key: str, taken: float, gauges: Mapping[str, float]) -> None:
         """Set the gauges of a pod as they are given; those that are not given are missing."""
-        values = [gauges.get(name, float("nan")) for name in GAUGES]
-        values[0] = taken
+        values = [taken, *(gauges.get(name, float("nan")) for name in GAUGES[1:])]
         sample = _ffi.new("brix_sample *", (values,))
         check(_lib.brix_writer_gauges(self._live(), self._indexes[key], sample), f"gauges of {key}")
 
