@@ -24,6 +24,7 @@ from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, host_and_port
+from gateway.static import StaticEndpoints
 from gateway.topology import models_of, targets_of
 from gateway.watch import PodWatch
 
@@ -41,13 +42,20 @@ log = logging.getLogger("gateway.collector")
 class Collector:
     """Owns the segment; also what the HTTP side shows."""
 
-    def __init__(self, settings: GatewaySettings, writer: SegmentWriter, client: KubeClient) -> None:
+    def __init__(self, settings: GatewaySettings, writer: SegmentWriter, client: KubeClient | None) -> None:
         self._settings = settings
         self._writer = writer
         self._dirty = asyncio.Event()
-        self._watch = PodWatch(client, self._dirty.set)
+        self._watch = self._source(client)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
+
+    def _source(self, client: KubeClient | None) -> PodWatch | StaticEndpoints:
+        path = self._settings.endpoints_file
+        if path is not None:
+            return StaticEndpoints(path, self._dirty.set)
+        assert client is not None
+        return PodWatch(client, self._dirty.set)
 
     async def run(self) -> None:
         """Follow, publish, sweep, scrape and look at users until cancelled; the first failure ends them all."""
@@ -119,7 +127,7 @@ class Collector:
     async def waits_for(self) -> str:
         """What is missing until requests can be served; empty when nothing is."""
         if not self._has_topology:
-            return "the API server"
+            return str(self._settings.endpoints_file or "the API server")
         for address in self._settings.sockets:
             try:
                 _, stream = await asyncio.open_unix_connection(address.removeprefix("unix:"))
@@ -166,7 +174,7 @@ async def _run(settings: GatewaySettings) -> None:
     )
     writer = await open_writer(settings.segment_path, limits)
     log.info("event=segment_open path=%s origin=%s", settings.segment_path, writer.origin.name)
-    client = await KubeClient.connect(settings.kubeconfig)
+    client = None if settings.endpoints_file else await KubeClient.connect(settings.kubeconfig)
     collector = Collector(settings, writer, client)
     async with _serving(http.application(collector, settings.gateway_pod), settings.http_address):
         work = asyncio.create_task(collector.run())
@@ -177,7 +185,8 @@ async def _run(settings: GatewaySettings) -> None:
         await asyncio.gather(waiting, return_exceptions=True)
         with contextlib.suppress(asyncio.CancelledError):
             await work
-    await client.close()
+    if client is not None:
+        await client.close()
     writer.close()
 
 
