@@ -25,8 +25,8 @@ from gateway.metrics import Snapshot
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, host_and_port
 from gateway.static import StaticEndpoints
-from gateway.topology import models_of, targets_of
-from gateway.watch import PodWatch
+from gateway.topology import Endpoint, models_of, targets_of, with_adapters
+from gateway.watch import AdapterWatch, PodWatch
 
 SWEEP_SECONDS = 0.2
 USERS_SECONDS = 0.1
@@ -34,7 +34,7 @@ LOCK_RETRY_SECONDS = 0.2
 BUSY_RETRY_SECONDS = 0.01
 GATHER_SECONDS = 0.005
 TEXT_BYTES_PER_POD = 4096
-MEMBERS_PER_POD = 4
+MEMBERS_PER_POD = 16
 
 log = logging.getLogger("gateway.collector")
 
@@ -47,6 +47,7 @@ class Collector:
         self._writer = writer
         self._dirty = asyncio.Event()
         self._watch = self._source(client)
+        self._adapters = AdapterWatch(client, self._dirty.set) if client else None
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
 
@@ -62,6 +63,8 @@ class Collector:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch.run())
+                if self._adapters:
+                    tasks.create_task(self._adapters.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
@@ -75,8 +78,18 @@ class Collector:
             self._publish()
             await asyncio.sleep(GATHER_SECONDS)
 
+    def _served(self) -> list[Endpoint]:
+        """What requests may name: the endpoints, and adapters loaded into them."""
+        adapters = self._adapters.values.values() if self._adapters else ()
+        return with_adapters(self._watch.endpoints.values(), adapters)
+
+    def _is_known(self) -> bool:
+        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
+
     def _publish(self) -> None:
-        models = models_of(self._watch.endpoints.values())
+        if not self._is_known():
+            return
+        models = models_of(self._served())
         try:
             self._writer.publish(models, self._kernel_settings())
         except WriterBusy:
@@ -118,11 +131,11 @@ class Collector:
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._watch.endpoints.values())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users)
+        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served())
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""
-        return {each.model for each in self._watch.endpoints.values()} if self._watch.is_synced else None
+        return {each.model for each in self._served()} if self._is_known() else None
 
     async def waits_for(self) -> str:
         """What is missing until requests can be served; empty when nothing is."""

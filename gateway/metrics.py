@@ -66,6 +66,8 @@ class Snapshot:
     is_synced: bool
     gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     users: Users | None = None
+    served: Sequence[Endpoint] = ()
+    """The endpoints, and each once more for every adapter in it."""
 
 
 class GatewayMetrics(Collector):
@@ -83,8 +85,8 @@ class GatewayMetrics(Collector):
         """All families at one moment."""
         snapshot = self._take()
         yield self._topology_synced(snapshot.is_synced)
-        yield self._replicas(snapshot.endpoints)
-        yield self._listed(snapshot.endpoints)
+        yield self._replicas(snapshot.served)
+        yield self._listed(snapshot.served)
         yield from self._engines(snapshot)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
