@@ -21,7 +21,7 @@ from activities.messages import EDIT_OBJECT, FORECAST_CHANGE, Edit, Edited, Fore
 from activities.metrics import Metrics
 from activities.resources import STORM_SERVICES
 from crds import labels
-from planning.edits import Order, Patch, Refused, Verb, applied, change_for
+from planning.edits import COMMANDED, Order, Patch, Refused, Verb, applied, change_for, spoken
 from planning.objects import format_time, name_of, spec_of, uid_of
 from planning.planner import Json, Planner, Resource
 from planning.wire import Ref
@@ -112,6 +112,8 @@ class Edits:
 
 def foretell(family: Family, verb: str, to_revision: int = 0, at: str = "", *, values: bool = False) -> Foretold:
     """What `verb` would replace; without one, what is left to do."""
+    if family.live["kind"].lower() not in COMMANDED:
+        return Foretold(refused=f"{spoken(family.live)} has no roles to foretell changes of")
     if not verb:
         return Foretold(forecast=family.forecast(values=values))
     at = at or format_time(datetime.now(UTC))

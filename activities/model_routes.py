@@ -21,7 +21,7 @@ from activities.informer import Informer, back_off
 from activities.kube import KubeClient
 from activities.store import Store
 from crds import labels
-from planning.model_routes import HTTP_ROUTES, REFERENCE_GRANTS, SOURCES, RoutePlan, plan
+from planning.model_routes import HTTP_ROUTES, REFERENCE_GRANTS, SOURCES, RoutePlan, facts_of, plan
 from planning.objects import name_of
 from planning.planner import Json, Resource
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS: Final = 0.1
 RESYNC_SECONDS: Final = 300.0
+RETRY_FAILURES: Final = 6
+"""How many failures a fault of ours counts for: it comes back, most likely."""
 
 
 class ModelRoutes:
@@ -41,14 +43,37 @@ class ModelRoutes:
         self._changed = asyncio.Event()
         self._sources = [self._store(resource) for resource in SOURCES]
         self._routes, self._grants = self._store(HTTP_ROUTES), self._store(REFERENCE_GRANTS)
+        self._facts: dict[str, tuple[str | None, ...]] = {}
         self._refused: set[tuple[str, str]] = set()
 
     def _store(self, resource: Resource) -> Store:
-        store = Store(resource, lambda _: self._changed.set())
+        store = Store(resource, lambda uid: self._notice(store, uid))
         store.served_changed = self._changed.set
         return store
 
+    def _notice(self, store: Store, uid: str) -> None:
+        """Deployments change all the time: only what a route is made from asks for a pass."""
+        if store.resource not in SOURCES:
+            self._changed.set()
+            return
+        found = store.by_uid(uid)
+        facts = facts_of(found) if found is not None else ()
+        if facts != self._facts.get(uid, ()):
+            self._facts[uid] = facts
+            self._changed.set()
+        if not facts:
+            self._facts.pop(uid, None)
+
     async def run(self) -> None:
+        """A fault of ours ends no more than the watches of the moment."""
+        while True:
+            try:
+                await self._watch()
+            except Exception:
+                log.exception("model-routes-failed")
+                await asyncio.sleep(back_off(RETRY_FAILURES))
+
+    async def _watch(self) -> None:
         stores = [*self._sources, self._routes, self._grants]
         async with asyncio.TaskGroup() as tasks:
             for store in self._sources:
@@ -65,21 +90,13 @@ class ModelRoutes:
         while True:
             self._changed.clear()
             if self._routes.served and self._grants.served:
-                failures = 0 if await self._unbroken_pass() else failures + 1
+                failures = 0 if await self._pass() else failures + 1
             seconds = back_off(failures) if failures else RESYNC_SECONDS
             try:
                 await asyncio.wait_for(self._changed.wait(), seconds)
             except TimeoutError:
                 continue
             await asyncio.sleep(SETTLE_SECONDS)
-
-    async def _unbroken_pass(self) -> bool:
-        """A fault of ours costs a pass, never the passes to come."""
-        try:
-            return await self._pass()
-        except Exception:
-            log.exception("model-routes-failed")
-            return False
 
     async def _pass(self) -> bool:
         """Whether all that is wanted was written."""

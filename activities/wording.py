@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crds import labels
+from planning.edits import COMMANDED
 from planning.wire import Decision, Ref, RolloutResult, View
 
 SUMMARY_BYTES = 400
@@ -67,9 +68,12 @@ def ended_line(result: RolloutResult) -> str:
 
 def object_details(ref: Ref) -> str:
     """The same for the object's own workflow."""
+    seen = f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`"
+    if ref.kind not in COMMANDED:
+        return f"Looks after the object until it is gone.\n\n{seen}"
     return (
         "Looks after the object until it is gone. Updates: `pause`, `resume`, `undo`, `restart`, `plan`.\n\n"
-        f"`kubectl -n {ref.namespace} get {ref.kind} {ref.name}`\n\n"
+        f"{seen}\n\n"
         f"`brixflow rollout history {ref.kind}/{ref.name} -n {ref.namespace}`"
     )
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from csrc import _kernel
-from csrc.handles import Texts, check, string
+from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_profiles, put_settings, string
 from csrc.records import (
     GAUGES,
     Candidate,
@@ -35,6 +35,7 @@ from csrc.records import (
     LimitReached,
     Limits,
     MessageUnreadable,
+    ModelProfiles,
     ModelTotals,
     Origin,
     Outcome,
@@ -86,6 +87,13 @@ _lib: Any = _kernel.lib
 DEFAULT_FLOWS = 16384
 EXPLAINED = 1024
 OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
+SMALL_MESSAGE = 128 * 1024
+"""Up to here a body that the kernel changes fits the outputs that are kept."""
+_allocate = _ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def _large(capacity: int) -> Any:
+    return _allocate("char[]", capacity)
 
 
 def _labels_blob(labels: Mapping[str, str]) -> bytes:
@@ -119,13 +127,18 @@ class SegmentWriter:
             raise KernelError("the writer is closed")
         return self._handle
 
-    def publish(self, models: Mapping[str, Iterable[Pod]], settings: Settings | None = None) -> None:
+    def publish(
+        self,
+        models: Mapping[str, Iterable[Pod]],
+        settings: Settings | None = None,
+        profiles: Mapping[str, ModelProfiles] | None = None,
+    ) -> None:
         """Make `models` and `settings` the whole truth; readers see all of it or nothing.
 
         The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
         """
         check(_lib.brix_writer_begin(self._live()), "begin a topology")
-        self._put_settings(settings or Settings())
+        put_settings(self._live(), settings or Settings())
         listed = {name: tuple(pods) for name, pods in models.items()}
         indexes: dict[str, int] = {}
         pods = {pod.key: pod for members in listed.values() for pod in members}
@@ -133,21 +146,10 @@ class SegmentWriter:
             indexes[key] = self._put_pod(pod)
         for name, members in listed.items():
             self._put_model(name, [indexes[pod.key] for pod in members])
+            if profiles and name in profiles:
+                put_profiles(self._live(), name, profiles[name])
         check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published, self._indexes = tuple(pods.values()), indexes
-
-    def _put_settings(self, settings: Settings) -> None:
-        texts, raw = Texts(), _ffi.new("brix_settings *")
-        texts.fill(raw.default_strategy, settings.default_strategy)
-        texts.fill(raw.api_key, settings.api_key)
-        raw.hide_pod_address = int(settings.hide_pod_address)
-        fair = settings.fair
-        raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
-        raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
-        raw.fair_full_load = fair.full_load
-        raw.fair_input_weight, raw.fair_output_weight = fair.input_weight, fair.output_weight
-        raw.fair_fairness_weight, raw.fair_utilization_weight = fair.fairness_weight, fair.utilization_weight
-        check(_lib.brix_writer_settings(self._live(), raw), "settings of a topology")
 
     def _put_pod(self, pod: Pod) -> int:
         texts, raw, index = Texts(), _ffi.new("brix_pod *"), _ffi.new("uint32_t *")
@@ -186,8 +188,8 @@ class SegmentWriter:
             bytes=raw.bytes,
             pages=raw.pages,
             pages_failed=raw.pages_failed,
-            decisions={name: int(raw.decisions[line]) for line, name in _STRATEGIES if raw.decisions[line]},
-            without_data={name: int(raw.without_data[line]) for line, name in _STRATEGIES if raw.without_data[line]},
+            decisions={name: int(raw.decisions[line]) for line, name in STRATEGIES if raw.decisions[line]},
+            without_data={name: int(raw.without_data[line]) for line, name in STRATEGIES if raw.without_data[line]},
             models=tuple(self._model_totals()),
             pods=tuple(self._pod_totals()),
         )
@@ -199,7 +201,7 @@ class SegmentWriter:
             name = bytes(_ffi.unpack(raw.name, raw.name_length)).decode(errors="replace")
             if not name and index > 1:
                 continue
-            endings = {meaning: int(raw.endings[line]) for line, meaning in _ENDINGS if raw.endings[line]}
+            endings = {meaning: int(raw.endings[line]) for line, meaning in ENDINGS if raw.endings[line]}
             tokens = raw.with_usage, raw.prompt_tokens, raw.completion_tokens
             yield ModelTotals(name, raw.in_flight, endings, *tokens, tuple(raw.times))
 
@@ -287,24 +289,6 @@ class SegmentWriter:
 def bucket_of(first: int, value: int) -> int:
     """The bucket that the kernel counts a value in, nanoseconds or tokens, among those that begin at word `first`."""
     return int(_lib.brix_times_bucket(first, value))
-
-
-def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
-    for line in range(_lib.BRIX_ENDINGS):
-        ending = _lib.brix_ending_at(line)
-        if ending.outcome != Outcome.NONE:
-            yield line, (Outcome(ending.outcome), int(ending.code))
-
-
-def _all_strategies() -> Iterable[tuple[int, str]]:
-    for line in range(_lib.BRIX_DECISIONS):
-        name = string(_lib.brix_strategy_at(line))
-        if name:
-            yield line, name
-
-
-_STRATEGIES: tuple[tuple[int, str], ...] = tuple(_all_strategies())
-_ENDINGS: tuple[tuple[int, tuple[Outcome, int]], ...] = tuple(_all_endings())
 
 
 class SegmentReader:
@@ -461,13 +445,15 @@ class Flow:
         Raises MessageUnreadable for bytes that are no such message: end the stream and close the flow.
         """
         handle, written = self._live(), _ffi.new("size_t *")
-        output = self._reader.take_output()
+        capacity = OUTPUT_BYTES if len(message) <= SMALL_MESSAGE else OUTPUT_BYTES + 2 * len(message)
+        output = self._reader.take_output() if capacity == OUTPUT_BYTES else _large(capacity)
         try:
-            status = _lib.brix_flow_message(handle, message, len(message), output, OUTPUT_BYTES, written)
+            status = _lib.brix_flow_message(handle, message, len(message), output, capacity, written)
             check(status, "ext_proc message")
             return bytes(_ffi.buffer(output, written[0]))
         finally:
-            self._reader.give_output(output)
+            if capacity == OUTPUT_BYTES:
+                self._reader.give_output(output)
 
     @property
     def is_complete(self) -> bool:

@@ -59,6 +59,7 @@ typedef struct {
     brix_text default_strategy; /* used when the request names none; empty: none */
     brix_text api_key;          /* only its SHA-256 is kept; empty: no check */
     uint32_t hide_pod_address;  /* 1: no target-pod-ip to clients */
+    uint32_t leave_streams;     /* 1: streams whose clients did not ask for usage are not counted */
     uint32_t fair_window_ms;    /* of vtc-basic, as all that follow */
     uint32_t fair_least_tokens;
     uint32_t fair_most_tokens;
@@ -78,6 +79,18 @@ typedef struct {
     brix_text labels;  /* pairs key NUL value NUL, for external-filter */
     uint32_t ready;    /* 1: may be chosen */
 } brix_pod;
+
+#define BRIX_HINTS 4     /* prompt at least, prompt below, max_tokens at least, max_tokens below */
+#define BRIX_PROFILES 64 /* of one model */
+
+typedef struct {
+    brix_text name;
+    brix_text strategy;
+    uint32_t is_default;
+    uint32_t requests_per_second; /* 0: no limit */
+    uint32_t hints;               /* mask: which hints are given, for `auto` */
+    int64_t hint[BRIX_HINTS];
+} brix_profile;
 
 typedef enum {
     BRIX_CREATED = 0,  /* a new file, published with the first topology */
@@ -221,6 +234,8 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
 brix_status brix_writer_pod(brix_writer *writer, const brix_pod *pod, uint32_t *index);
 brix_status brix_writer_model(brix_writer *writer, const char *name, size_t length);
 brix_status brix_writer_member(brix_writer *writer, uint32_t pod);
+/* Configuration of the model begun last: a locked strategy, may be empty, and profiles in the order of their names. */
+brix_status brix_writer_profiles(brix_writer *writer, brix_text locked, const brix_profile *profiles, uint32_t count);
 brix_status brix_writer_publish(brix_writer *writer);
 
 /* Fold the counters of dead readers into the retained totals, free their slots, and
@@ -274,7 +289,7 @@ void brix_reader_close(brix_reader *reader);
 brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t length, brix_flow **flow);
 
 /* One serialized envoy.service.ext_proc.v3.ProcessingRequest in, one ProcessingResponse out.
-   output must hold BRIX_OUTPUT_BYTES. BRIX_BAD: not such a message; the caller ends the flow. */
+   output must hold BRIX_OUTPUT_BYTES and, where bodies may be changed, twice the message. BRIX_BAD: not such a message; the caller ends the flow. */
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written);
 
@@ -328,6 +343,9 @@ typedef struct {
     brix_text session_key; /* header x-aibrix-session-key */
     brix_text user;         /* header user; empty: none */
     uint64_t prompt_tokens; /* of the request, as estimated; 0: unknown */
+    brix_text profile;      /* header config-profile; empty: the default one */
+    int64_t max_tokens;     /* of the answer, as the body says */
+    uint32_t knows;         /* 1: prompt_tokens is counted, 2: max_tokens was given */
     uint32_t avoids;        /* pods by place, left out while there is any other candidate */
     uint32_t avoid[BRIX_TRIES];
     uint64_t random;
@@ -337,6 +355,7 @@ typedef struct {
 #define BRIX_POD_NAME 256
 #define BRIX_ADDRESS 80
 #define BRIX_STRATEGY 512
+#define BRIX_PROFILE_NAME 128
 
 typedef struct {
     brix_verdict verdict;
@@ -350,9 +369,14 @@ typedef struct {
     uint8_t counted; /* bit 0: model, bit 1: pod; what finish takes back */
     uint8_t view;    /* of the reader: where it was counted */
     uint8_t sticky;  /* 1: the client is told its session */
+    uint8_t is_xdit; /* 1: the model's engine has paths of its own */
+    uint8_t is_auto; /* 1: the client is told its profile */
+    uint8_t profile_length;
+    uint32_t requests_per_second; /* limit of the profile; 0: none */
     char pod_name[BRIX_POD_NAME];
     char address[BRIX_ADDRESS];
     char strategy[BRIX_STRATEGY];
+    char profile[BRIX_PROFILE_NAME];
 } brix_decision;
 
 /* Choose and count in one step, as a flow does; finish takes the count back, once. */

@@ -5,16 +5,20 @@
 #define BOOLEAN (KIND(BRIX_TRUE) | KIND(BRIX_FALSE))
 #define UNREADABLE "error processing request body"
 
+#define SAME {NULL, 0}
+
 static const brix_endpoint TABLE[BRIX_ENDPOINTS] = {
-    {BRIX_CHAT, {"/v1/chat/completions", 20}, BRIX_TEXT_MESSAGES, 1, 1},
-    {BRIX_MESSAGES, {"/v1/messages", 12}, BRIX_TEXT_MESSAGES, 1, 1},
-    {BRIX_COMPLETIONS, {"/v1/completions", 15}, BRIX_TEXT_PROMPT, 1, 1},
-    {BRIX_RESPONSES, {"/v1/responses", 13}, BRIX_TEXT_ITEMS, 1, 1},
-    {BRIX_EMBEDDINGS, {"/v1/embeddings", 14}, BRIX_TEXT_NONE, 0, 1},
-    {BRIX_RERANK, {"/v1/rerank", 10}, BRIX_TEXT_DOCUMENTS, 0, 1},
-    {BRIX_CLASSIFY, {"/v1/classify", 12}, BRIX_TEXT_INPUT, 0, 1},
-    {BRIX_IMAGES, {"/v1/images/generations", 22}, BRIX_TEXT_NONE, 0, 0},
-    {BRIX_VIDEO, {"/v1/video/generations", 21}, BRIX_TEXT_NONE, 0, 0},
+    {BRIX_CHAT, {"/v1/chat/completions", 20}, BRIX_TEXT_MESSAGES, 1, 1, 0, SAME},
+    {BRIX_MESSAGES, {"/v1/messages", 12}, BRIX_TEXT_MESSAGES, 1, 1, 0, SAME},
+    {BRIX_COMPLETIONS, {"/v1/completions", 15}, BRIX_TEXT_PROMPT, 1, 1, 0, SAME},
+    {BRIX_RESPONSES, {"/v1/responses", 13}, BRIX_TEXT_ITEMS, 1, 1, 0, SAME},
+    {BRIX_EMBEDDINGS, {"/v1/embeddings", 14}, BRIX_TEXT_WATCHED, 0, 1, 0, SAME},
+    {BRIX_RERANK, {"/v1/rerank", 10}, BRIX_TEXT_DOCUMENTS, 0, 1, 0, SAME},
+    {BRIX_CLASSIFY, {"/v1/classify", 12}, BRIX_TEXT_INPUT, 0, 1, 0, SAME},
+    {BRIX_IMAGES, {"/v1/images/generations", 22}, BRIX_TEXT_NONE, 0, 0, 0, {"/generate", 9}},
+    {BRIX_VIDEO, {"/v1/video/generations", 21}, BRIX_TEXT_NONE, 0, 0, 0, {"/generatevideo", 14}},
+    {BRIX_TRANSCRIPTIONS, {"/v1/audio/transcriptions", 24}, BRIX_TEXT_NONE, 1, 0, 1, SAME},
+    {BRIX_TRANSLATIONS, {"/v1/audio/translations", 22}, BRIX_TEXT_NONE, 1, 0, 1, SAME},
 };
 
 const brix_endpoint *brix_endpoint_find(brix_text path)
@@ -45,7 +49,7 @@ static int is_filled_string(const brix_scan *scan, brix_field field)
 
 static int refuse(brix_fault *fault, brix_text message, brix_text param)
 {
-    *fault = (brix_fault){message, param};
+    *fault = (brix_fault){message, param, BRIX_BODY_MARKER};
     return 1;
 }
 
@@ -99,18 +103,12 @@ static int faults_items(const brix_scan *scan, brix_fault *fault)
     return scan->found[BRIX_FIELD_INPUT].filled ? 0 : refuse(fault, BRIX_LITERAL("'input' array cannot be empty"), input);
 }
 
+/* The shape of the input is looked at while it passes: embeddings.h. */
 static int faults_embeddings(const brix_scan *scan, brix_fault *fault)
 {
-    const brix_text input = BRIX_LITERAL("input");
-    if (!is_one_of(scan, BRIX_FIELD_STREAM, KIND(BRIX_ABSENT) | KIND(BRIX_FALSE)))
-        return refuse(fault, BRIX_LITERAL("stream not supported for embeddings"), BRIX_LITERAL("stream"));
-    if (!is_one_of(scan, BRIX_FIELD_INPUT, NONE | KIND(BRIX_STRING) | KIND(BRIX_ARRAY)))
-        return unreadable(fault);
-    if (is_one_of(scan, BRIX_FIELD_INPUT, NONE) || scan->found[BRIX_FIELD_INPUT].filled)
+    if (is_one_of(scan, BRIX_FIELD_STREAM, KIND(BRIX_ABSENT) | KIND(BRIX_FALSE)))
         return 0;
-    if (is_one_of(scan, BRIX_FIELD_INPUT, KIND(BRIX_STRING)))
-        return refuse(fault, BRIX_LITERAL("input cannot be an empty string"), input);
-    return refuse(fault, BRIX_LITERAL("input array cannot be empty"), input);
+    return refuse(fault, BRIX_LITERAL("stream not supported for embeddings"), BRIX_LITERAL("stream"));
 }
 
 static int faults_rerank(const brix_scan *scan, brix_fault *fault)

@@ -20,6 +20,8 @@ typedef enum {
     BRIX_CLASSIFY,
     BRIX_IMAGES,
     BRIX_VIDEO,
+    BRIX_TRANSCRIPTIONS,
+    BRIX_TRANSLATIONS,
     BRIX_ENDPOINTS,
 } brix_endpoint_id;
 
@@ -29,11 +31,16 @@ typedef struct {
     brix_text_source text;
     int streams;      /* its member stream counts */
     int has_usage;    /* its answers are JSON with usage */
+    int is_form;      /* its body is multipart/form-data */
+    brix_text xdit;   /* the path that an xdit engine has for it; at NULL: the same */
 } brix_endpoint;
+
+#define BRIX_BODY_MARKER BRIX_LITERAL("x-error-request-body-processing")
 
 typedef struct {
     brix_text message;
     brix_text param; /* at NULL: none */
+    brix_text marker; /* the header that says so */
 } brix_fault;
 
 /* The endpoint of a :path, or NULL. */

@@ -132,8 +132,9 @@ static int read_request(brix_text message, uint32_t *kind, brix_text *content)
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written)
 {
-    brix_out scratch = {output, 0, BRIX_SCRATCH_BYTES, 0};
-    brix_back back = {output + BRIX_SCRATCH_BYTES, output + capacity, output + capacity, 0};
+    size_t room = capacity < BRIX_OUTPUT_BYTES ? 0 : BRIX_SCRATCH_BYTES + (capacity - BRIX_OUTPUT_BYTES) / 2;
+    brix_out scratch = {output, 0, room, 0};
+    brix_back back = {output + room, output + capacity, output + capacity, 0};
     brix_action action;
     brix_text content = BRIX_NOTHING;
     uint32_t kind = 0;

@@ -49,9 +49,10 @@ brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t le
     /* The link is read by other threads, and the buffers at the end need no clearing. */
     memset((char *)flow + sizeof flow->link, 0, offsetof(brix_flow, decision) - sizeof flow->link);
     memset(&flow->usage, 0, sizeof flow->usage);
+    brix_intake_type(&flow->intake, BRIX_LITERAL(""));
     flow->decision.counted = 0;
     flow->decision.model_place = 0;
-    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
+    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = flow->decision.profile_length = 0;
     flow->index = index;
     flow->reader = reader;
     flow->view = brix_view_enter(reader);
@@ -125,10 +126,10 @@ int brix_flow_try_again(brix_flow *flow)
     flow->tried[flow->tries++] = flow->decision.pod_place;
     brix_finish(flow->view, &flow->decision);
     flow->decision.model_place = 0;
-    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
+    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = flow->decision.profile_length = 0;
     flow->stage = FLOW_OPEN;
     flow->status = 0;
-    flow->body_length = flow->text_bytes = 0;
+    flow->body_length = 0;
     flow->too_many = flow->unanswered = 0;
     return 1;
 }

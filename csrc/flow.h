@@ -12,10 +12,11 @@
 #define BRIX_FLOW_H
 
 #include "action.h"
-#include "endpoint.h"
+#include "intake.h"
 #include "names.h"
 #include "reader.h"
 #include "session.h"
+#include "stream_usage.h"
 #include "usage.h"
 
 #define BRIX_REQUEST_ID 36
@@ -23,6 +24,7 @@
 #define BRIX_FILTER_LIMIT 2048
 #define BRIX_TRY_NS 2000000000ull
 #define BRIX_USER_LIMIT 256
+#define BRIX_PROFILE_ASKED 128
 #define BRIX_ERROR_LIMIT 32768 /* bytes of an engine's error that are kept to be normalised */
 
 typedef enum { FLOW_OPEN, FLOW_HEADERS, FLOW_ROUTED, FLOW_ANSWERING } brix_stage;
@@ -39,12 +41,12 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
-    uint64_t text_bytes; /* of the prompt or the messages */
     uint32_t model_length;
     uint32_t error_length;
     uint16_t strategy_length;
     uint16_t filter_length;
     uint16_t user_length;
+    uint16_t profile_length;
     uint16_t session_id_length;
     uint16_t session_key_length;
     uint8_t request_id_length;
@@ -54,6 +56,9 @@ struct brix_flow {
     uint8_t is_encoded; /* the answer is compressed: not ours to read */
     uint8_t is_error;   /* the answer's body is being normalised */
     uint8_t passes_error;
+    uint8_t leaves_streams; /* nothing is asked for that the client did not */
+    uint8_t hides_usage;    /* usage was asked for by us: the client does not see it */
+    brix_events events;
     uint8_t too_many;   /* more names to remove than an action holds */
     uint8_t strategy_cut;
     uint8_t filter_cut;
@@ -71,14 +76,15 @@ struct brix_flow {
     char content_length[20];
     brix_decision decision;
     brix_usage usage;
-    brix_scan scan;
+    brix_intake intake;
     char strategy[BRIX_STRATEGY];
     char filter[BRIX_FILTER_LIMIT];
     char user[BRIX_USER_LIMIT];
+    char profile[BRIX_PROFILE_ASKED];
     char session_id[BRIX_SESSION_ID]; /* as it came; of the pod that served, once it answers */
     char session_key[BRIX_SESSION_KEY];
     char model[BRIX_MODEL_LIMIT];
-    char error[BRIX_ERROR_LIMIT];
+    char error[BRIX_ERROR_LIMIT]; /* or the begin of an event */
 };
 
 size_t brix_flow_bytes(void);
@@ -91,6 +97,12 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
+
+/* 1 when the body, whose last byte was told, should ask for usage; the host changes it and says so. */
+int brix_flow_wants_edit(const brix_flow *flow, brix_edit *edit);
+void brix_flow_edited(brix_flow *flow, const brix_edit *edit);
+/* The same for a host that hands on chunks: the edit is made in this one, which was told, if it lies there. */
+void brix_flow_edit_chunk(brix_flow *flow, brix_text chunk, brix_out *scratch, brix_action *action);
 
 /* The chosen pod could not be connected, or broke off before any byte of an answer. 1: the flow is open again, for
    the same request from its first header on, and will choose another pod (at most BRIX_TRIES pods within

@@ -53,7 +53,7 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
     if (is_reserved(name))
         flow->too_many |= !brix_action_remove(action, name);
     else if (brix_text_folds(name, BRIX_LITERAL(":path")))
-        flow->endpoint = brix_endpoint_find(value);
+        flow->endpoint = flow->tries ? flow->endpoint : brix_endpoint_find(value); /* it may be rewritten by now */
     else if (brix_text_folds(name, BRIX_LITERAL(":method")))
         flow->is_post = (uint8_t)brix_text_is(value, BRIX_LITERAL("POST"));
     else if (brix_text_folds(name, BRIX_LITERAL("authorization")))
@@ -68,6 +68,10 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("config-profile")))
+        flow->profile_length = keep_whole(flow->profile, sizeof flow->profile, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-type")))
+        brix_intake_type(&flow->intake, value);
     else if (brix_text_folds(name, BRIX_LITERAL("traceparent")))
         note_traceparent(flow, value);
 }
@@ -93,12 +97,13 @@ typedef struct {
     int has_strategy;
 } gate;
 
-static gate pass_gate(const brix_flow *flow)
+static gate pass_gate(brix_flow *flow)
 {
     brix_held held = brix_hold(flow->view);
     gate gate = {.has_strategy = 1};
     if (held.topology) {
         gate.is_known = 1;
+        flow->leaves_streams = held.topology->leave_streams != 0;
         gate.is_allowed = !held.topology->has_key || has_key(flow, held.topology);
         gate.has_strategy = flow->strategy_length > 0 || held.topology->default_strategy.length > 0;
     }
@@ -118,7 +123,7 @@ static void refuse_key(brix_flow *flow, brix_out *scratch, brix_action *action)
 static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix_out *scratch, brix_action *action)
 {
     brix_refusal refusal = {.status = status,
-                            .marker = BRIX_LITERAL("x-error-request-body-processing"),
+                            .marker = fault.marker,
                             .marker_value = BRIX_LITERAL("true"),
                             .before = fault.message,
                             .param = fault.param};
@@ -127,7 +132,7 @@ static void refuse_body(brix_flow *flow, uint32_t status, brix_fault fault, brix
 
 static void refuse_plainly(brix_flow *flow, uint32_t status, brix_text message, brix_out *scratch, brix_action *action)
 {
-    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING}, scratch, action);
+    refuse_body(flow, status, (brix_fault){message, BRIX_NOTHING, BRIX_BODY_MARKER}, scratch, action);
 }
 
 static void refuse_routing(brix_flow *flow, brix_refusal refusal, brix_out *scratch, brix_action *action)
@@ -157,13 +162,6 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
-/* The text itself is not kept. */
-static void count_text(void *context, const char *at, size_t length)
-{
-    brix_flow *flow = context;
-    flow->text_bytes = at ? flow->text_bytes + length : 0;
-}
-
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (flow->stage != FLOW_OPEN || brix_flow_is_complete(flow))
@@ -182,7 +180,7 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
     if (flow->endpoint)
-        brix_scan_begin(&flow->scan, flow->endpoint->text, flow->model, sizeof flow->model, count_text, flow);
+        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model);
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }
@@ -213,9 +211,7 @@ static void refuse_unready(brix_flow *flow, brix_text model, brix_out *scratch, 
 
 static void refuse_strategy(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    brix_text asked = {flow->strategy, flow->strategy_length};
-    if (asked.length == 0)
-        asked = brix_decision_strategy(&flow->decision);
+    brix_text asked = brix_decision_strategy(&flow->decision);
     brix_refusal refusal = {
         .status = 400, .before = BRIX_LITERAL("incorrect routing strategy "), .subject = asked};
     refuse_routing(flow, refusal, scratch, action);
@@ -236,9 +232,17 @@ static brix_text content_length(brix_flow *flow)
     return (brix_text){flow->content_length, out.length};
 }
 
+/* Some engines have paths of their own (gateway 4.8). */
+static void rewrite_path(const brix_flow *flow, brix_action *action)
+{
+    if (flow->decision.is_xdit && flow->endpoint->xdit.at)
+        brix_action_set(action, BRIX_LITERAL(":path"), flow->endpoint->xdit);
+}
+
 static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
+    rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
     if (is_whole)
@@ -247,10 +251,13 @@ static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
     action->clear_route_cache = 1;
 }
 
-static void send_to_model(brix_flow *flow, brix_text model, brix_action *action)
+static void send_to_model(brix_flow *flow, brix_text model, int is_whole, brix_action *action)
 {
     flow->stage = FLOW_ROUTED;
+    rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("model"), model);
+    if (is_whole && flow->hides_usage)
+        brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     action->clear_route_cache = 1;
 }
 
@@ -262,10 +269,12 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
                             .user = {flow->user, flow->user_length},
-                            .prompt_tokens = (flow->text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .prompt_tokens = (flow->intake.text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .profile = {flow->profile, flow->profile_length},
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),
                             .avoids = flow->tries};
+    brix_intake_features(&flow->intake, &request);
     memcpy(request.avoid, flow->tried, sizeof request.avoid);
     if (flow->decided_at == 0)
         flow->decided_at = request.now;
@@ -293,7 +302,7 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
     case BRIX_CHOSEN:
         return send_to_pod(flow, is_whole, action);
     case BRIX_NO_STRATEGY:
-        return send_to_model(flow, model, action);
+        return send_to_model(flow, model, is_whole, action);
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
@@ -311,11 +320,12 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
 static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
     brix_fault fault;
-    flow->model_length = (uint32_t)flow->scan.model_length;
-    if (flow->scan.found[BRIX_FIELD_MODEL].kind != BRIX_STRING)
-        flow->model_length = 0;
-    flow->is_streaming = (uint8_t)brix_endpoint_streams(flow->endpoint, &flow->scan);
-    if (brix_endpoint_faults(flow->endpoint, &flow->scan, &fault))
+    brix_text model = brix_intake_model(&flow->intake, sizeof flow->model);
+    if (model.length > 0)
+        memmove(flow->model, model.at, model.length);
+    flow->model_length = (uint32_t)model.length;
+    flow->is_streaming = (uint8_t)brix_intake_streams(&flow->intake);
+    if (brix_intake_faults(&flow->intake, &fault))
         return refuse_body(flow, 400, fault, scratch, action);
     route(flow, is_whole, scratch, action);
 }
@@ -326,9 +336,11 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_scan_feed(&flow->scan, chunk.at, chunk.length);
+    brix_intake_feed(&flow->intake, chunk);
     flow->body_length += chunk.length;
-    if (end || (!flow->whole_bodies && brix_scan_is_complete(&flow->scan)))
+    if (!flow->whole_bodies)
+        brix_flow_edit_chunk(flow, chunk, scratch, action);
+    if (end || (!flow->whole_bodies && brix_intake_is_complete(&flow->intake)))
         conclude(flow, end, scratch, action);
 }
 
@@ -336,8 +348,5 @@ void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action 
 {
     if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
         return;
-    if (brix_scan_is_complete(&flow->scan))
-        conclude(flow, 0, scratch, action);
-    else
-        refuse_plainly(flow, 400, BRIX_LITERAL("error processing request body"), scratch, action);
+    conclude(flow, 0, scratch, action);
 }

@@ -39,6 +39,9 @@ static void set_contract(brix_flow *flow, brix_action *action)
 {
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     brix_action_set(action, BRIX_LITERAL("request-id"), (brix_text){flow->request_id, flow->request_id_length});
+    if (flow->decision.is_auto)
+        brix_action_set(action, BRIX_LITERAL("x-aibrix-config-profile"),
+                        (brix_text){flow->decision.profile, flow->decision.profile_length});
     if (flow->decision.address_length == 0)
         return;
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
@@ -102,6 +105,13 @@ static void begin_error(brix_flow *flow, int end, brix_out *scratch, brix_action
     brix_action_remove(action, BRIX_LITERAL("content-length"));
 }
 
+/* The answer says usage only because we asked for it; it may become shorter. */
+static void begin_stream(brix_flow *flow, brix_action *action)
+{
+    flow->events = (brix_events){.is_on = 1};
+    brix_action_remove(action, BRIX_LITERAL("content-length"));
+}
+
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (brix_flow_is_complete(flow) || flow->stage == FLOW_ANSWERING)
@@ -114,6 +124,8 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
     set_contract(flow, action);
     if (!is_success(flow->status))
         begin_error(flow, end, scratch, action);
+    else if (flow->hides_usage && !flow->is_encoded && !end)
+        begin_stream(flow, action);
     if (end)
         settle_answer(flow);
 }
@@ -177,6 +189,8 @@ void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out
         collect_error(flow, chunk, end, scratch, action);
     else if (!flow->is_encoded && flow->endpoint && flow->endpoint->has_usage)
         read_answer(flow, chunk);
+    if (flow->events.is_on)
+        brix_events_filter(&flow->events, flow->error, sizeof flow->error, chunk, end, scratch, action);
     if (end)
         settle_answer(flow);
 }

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from csrc import _kernel
-from csrc.records import KernelError, LimitReached, MessageUnreadable, SegmentForeign, SegmentMissing, WriterBusy
+from csrc.records import (
+    HINTS,
+    KernelError,
+    LimitReached,
+    MessageUnreadable,
+    ModelProfiles,
+    Outcome,
+    SegmentForeign,
+    SegmentMissing,
+    Settings,
+    WriterBusy,
+)
 
 _ffi: Any = _kernel.ffi
 _lib: Any = _kernel.lib
@@ -46,3 +58,53 @@ class Texts:
 def string(text: Any) -> str:
     """A brix_text as a string."""
     return str(_ffi.unpack(text.at, text.length).decode(errors="replace")) if text.length else ""
+
+
+def put_profiles(writer: Any, model: str, configuration: ModelProfiles) -> None:
+    """Tell the topology being written the profiles of the model that was begun last."""
+    texts, locked = Texts(), _ffi.new("brix_text *")
+    rows = _ffi.new("brix_profile[]", max(1, len(configuration.profiles)))
+    texts.fill(locked, configuration.locked)
+    for row, profile in zip(rows, configuration.profiles, strict=False):
+        texts.fill(row.name, profile.name)
+        texts.fill(row.strategy, profile.strategy)
+        row.is_default, row.requests_per_second = int(profile.is_default), profile.requests_per_second
+        for index, hint in enumerate(HINTS):
+            if hint in profile.hints:
+                row.hints |= 1 << index
+                row.hint[index] = profile.hints[hint]
+    status = _lib.brix_writer_profiles(writer, locked[0], rows, len(configuration.profiles))
+    check(status, f"profiles of model {model}")
+
+
+def put_settings(writer: Any, settings: Settings) -> None:
+    """Tell the topology being written what every request of the node obeys."""
+    texts, raw, fair = Texts(), _ffi.new("brix_settings *"), settings.fair
+    texts.fill(raw.default_strategy, settings.default_strategy)
+    texts.fill(raw.api_key, settings.api_key)
+    raw.hide_pod_address = int(settings.hide_pod_address)
+    raw.leave_streams = int(not settings.count_streams)
+    raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
+    raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
+    raw.fair_full_load = fair.full_load
+    raw.fair_input_weight, raw.fair_output_weight = fair.input_weight, fair.output_weight
+    raw.fair_fairness_weight, raw.fair_utilization_weight = fair.fairness_weight, fair.utilization_weight
+    check(_lib.brix_writer_settings(writer, raw), "settings of a topology")
+
+
+def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
+    for line in range(_lib.BRIX_ENDINGS):
+        ending = _lib.brix_ending_at(line)
+        if ending.outcome != Outcome.NONE:
+            yield line, (Outcome(ending.outcome), int(ending.code))
+
+
+def _all_strategies() -> Iterable[tuple[int, str]]:
+    for line in range(_lib.BRIX_DECISIONS):
+        name = string(_lib.brix_strategy_at(line))
+        if name:
+            yield line, name
+
+
+STRATEGIES: tuple[tuple[int, str], ...] = tuple(_all_strategies())
+ENDINGS: tuple[tuple[int, tuple[Outcome, int]], ...] = tuple(_all_endings())

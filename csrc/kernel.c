@@ -3,16 +3,25 @@
 
 #include "counters.h"
 #include "gauges.h"
+#include "profile.h"
 #include "search.h"
 
 static int is_any_ready(const brix_search *search)
 {
-    for (uint32_t i = 0; i < search->model->count; i++) {
+    for (uint32_t i = 0; i < brix_member_count(search); i++) {
         const brix_pod_row *pod = brix_member_at(search, search->model->first + i);
         if (pod && pod->ready)
             return 1;
     }
     return 0;
+}
+
+/* The engine of a model is that of its first pod. */
+static int is_xdit(const brix_search *search)
+{
+    const brix_pod_row *pod = search->model->count ? brix_member_at(search, search->model->first) : NULL;
+    return pod && brix_text_is(brix_topology_text(&search->view->map, search->topology, pod->engine),
+                               BRIX_LITERAL("xdit"));
 }
 
 static void count_model(const brix_view *view, const brix_model_row *model, brix_decision *decision)
@@ -85,10 +94,25 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
     return BRIX_CHOSEN;
 }
 
-static brix_text effective_strategy(const brix_view *view, brix_topology *topology, const brix_request *request)
+/* The model's lock, what is asked for, the profile's, the default: the first that says anything (gateway 4.7). */
+static brix_text effective_strategy(const brix_search *search, const brix_profile_choice *choice)
 {
-    brix_text asked = brix_text_trim(request->strategy);
-    return asked.length ? asked : brix_topology_text(&view->map, topology, topology->default_strategy);
+    brix_topology *topology = search->topology;
+    brix_text asked = brix_text_trim(search->request->strategy);
+    if (choice->locked.length)
+        return choice->locked;
+    if (asked.length)
+        return asked;
+    if (choice->strategy.length)
+        return choice->strategy;
+    return brix_topology_text(&search->view->map, topology, topology->default_strategy);
+}
+
+static void record_profile(const brix_profile_choice *choice, brix_decision *decision)
+{
+    decision->profile_length = (uint8_t)brix_text_copy(decision->profile, sizeof decision->profile, choice->name);
+    decision->requests_per_second = choice->requests_per_second;
+    decision->is_auto = choice->is_auto != 0;
 }
 
 /* Model, strategy, pod: the order in which a request can fail (gateway 4.1). */
@@ -104,7 +128,10 @@ static brix_verdict judge(brix_search *search, const brix_request *request, brix
     decision->model_place = search->model->place;
     if (!is_any_ready(search))
         return BRIX_NO_READY_POD;
-    brix_text strategy = effective_strategy(search->view, search->topology, request);
+    decision->is_xdit = (uint8_t)is_xdit(search);
+    brix_profile_choice choice = brix_profile_choose(map, search->topology, search->model, request);
+    record_profile(&choice, decision);
+    brix_text strategy = effective_strategy(search, &choice);
     decision->strategy_length = (uint16_t)brix_text_copy(decision->strategy, sizeof decision->strategy, strategy);
     if (strategy.length == 0)
         return BRIX_NO_STRATEGY;
@@ -130,7 +157,8 @@ static void begin_decision(brix_decision *decision)
 {
     decision->model_place = decision->pod_place = decision->generation = decision->candidates = 0;
     decision->pod_name_length = decision->address_length = decision->strategy_length = 0;
-    decision->counted = decision->sticky = 0;
+    decision->counted = decision->sticky = decision->is_xdit = decision->is_auto = decision->profile_length = 0;
+    decision->requests_per_second = 0;
     decision->verdict = BRIX_OVERLOADED;
 }
 

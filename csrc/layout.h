@@ -97,7 +97,8 @@ typedef struct {
     uint32_t count;
     uint32_t place;
     uint32_t generation;
-    uint32_t spare[4];
+    brix_span locked;   /* strategy */
+    brix_span profiles; /* rows of profile.c */
 } brix_model_row;
 
 typedef struct {
@@ -135,7 +136,8 @@ typedef struct {
     uint8_t key_digest[BRIX_DIGEST];
     brix_span default_strategy;
     brix_fair_words fair;
-    uint32_t spare[8];
+    uint32_t leave_streams;
+    uint32_t spare[7];
 } brix_topology;
 
 /* A count that belongs to one generation: generation in the high half, count in the low. */

@@ -27,6 +27,9 @@
 
 #define BRIX_MODULE_HEADERS 256 /* more are refused; Envoy is set to refuse earlier */
 
+#define BRIX_MODULE_PIECE (128u * 1024) /* of an answer that may be changed: told at a time */
+#define BRIX_MODULE_EDIT (2u << 20)     /* a larger buffered body is not copied to ask for usage: under 1 ms */
+
 #define BRIX_MODULE_TRY_BITS 3u /* flows begin at multiples of 4096 */
 
 typedef struct brix_gateway brix_gateway;

@@ -91,6 +91,12 @@ static void drop_slices(slices *slices)
         free(slices->at);
 }
 
+static void append(void *host, int body, brix_text piece)
+{
+    if (piece.length > 0)
+        envoy_dynamic_module_callback_http_append_body(host, body, brix_to_envoy(piece));
+}
+
 /* Feed what the flow has not seen of this body: Envoys differ in whether the last chunk is still a received
    one or already joined to the buffered ones. `seen` are the body's bytes before it that are known. */
 static int feed_request(void *host, brix_flow *flow, int body, size_t seen, brix_out *scratch, brix_action *action)
@@ -117,6 +123,46 @@ static void refuse_without_memory(brix_flow *flow, brix_out *scratch, brix_actio
     brix_flow_refuse(flow, &refusal, scratch, action);
 }
 
+/* The edit within one body that begins at `begin`: everything is appended anew, then the old bytes are drained. */
+static void edit_body(void *host, int body, size_t at, const brix_edit *edit)
+{
+    slices slices;
+    size_t seen = 0, resume = at + edit->removed;
+    if (!read_slices(host, body, &slices))
+        return;
+    for (size_t i = 0; i < slices.count; i++) {
+        const char *bytes = slices.at[i].at;
+        size_t length = slices.at[i].length, head = seen < at ? at - seen : 0, skip = seen < resume ? resume - seen : 0;
+        append(host, body, (brix_text){bytes, head < length ? head : length});
+        if (seen <= at && at < seen + length)
+            append(host, body, edit->insert);
+        if (skip < length)
+            append(host, body, (brix_text){bytes + skip, length - skip});
+        seen += length;
+    }
+    envoy_dynamic_module_callback_http_drain_body(host, body, seen);
+    drop_slices(&slices);
+}
+
+/* Ask for usage where the body is at hand: in the chunk that ends it, or in what is buffered, if that is small. */
+static void edit_request(void *host, brix_flow *flow)
+{
+    brix_edit edit;
+    if (!brix_flow_wants_edit(flow, &edit))
+        return;
+    size_t buffered = envoy_dynamic_module_callback_http_get_body_size(host, ENVOY_BUFFERED_REQUEST);
+    size_t received = envoy_dynamic_module_callback_http_get_body_size(host, ENVOY_RECEIVED_REQUEST);
+    if (buffered + received != flow->body_length)
+        return;
+    if (edit.at >= buffered)
+        edit_body(host, ENVOY_RECEIVED_REQUEST, (size_t)edit.at - buffered, &edit);
+    else if (edit.at + edit.removed <= buffered && buffered <= BRIX_MODULE_EDIT)
+        edit_body(host, ENVOY_BUFFERED_REQUEST, (size_t)edit.at, &edit);
+    else
+        return;
+    brix_flow_edited(flow, &edit);
+}
+
 int brix_act_on_request_body(void *host, brix_flow *flow, int end)
 {
     char bytes[BRIX_MODULE_SCRATCH];
@@ -128,6 +174,8 @@ int brix_act_on_request_body(void *host, brix_flow *flow, int end)
     if (buffered > flow->body_length)
         read = feed_request(host, flow, ENVOY_BUFFERED_REQUEST, (size_t)flow->body_length, &scratch, &action);
     read = read && feed_request(host, flow, ENVOY_RECEIVED_REQUEST, 0, &scratch, &action);
+    if (read && action.kind == BRIX_CONTINUE)
+        edit_request(host, flow);
     if (!read)
         refuse_without_memory(flow, &scratch, &action);
     else if (end && action.kind == BRIX_CONTINUE)
@@ -135,23 +183,54 @@ int brix_act_on_request_body(void *host, brix_flow *flow, int end)
     return brix_act_on_request(host, flow, &action);
 }
 
-/* Each slice becomes what the flow makes of it: the new ones are appended, then the old ones drained. */
-static void rewrite_response(void *host, brix_flow *flow, const slices *slices, int end)
+/* What goes on of an answer: nothing is written while all of it goes on as it is; once something differs, all of it is
+   appended anew and the old bytes are drained. */
+typedef struct {
+    const slices *slices;
+    size_t told;
+    int differs;
+} rewriting;
+
+/* The bytes that were told before the first difference. */
+static void append_told(void *host, const rewriting *rewriting)
+{
+    size_t left = rewriting->told;
+    for (size_t i = 0; i < rewriting->slices->count && left > 0; i++) {
+        size_t length = rewriting->slices->at[i].length < left ? rewriting->slices->at[i].length : left;
+        append(host, ENVOY_RECEIVED_RESPONSE, (brix_text){rewriting->slices->at[i].at, length});
+        left -= length;
+    }
+}
+
+static void tell_piece(void *host, brix_flow *flow, rewriting *rewriting, brix_text chunk, int end)
 {
     char bytes[BRIX_SCRATCH_BYTES];
-    size_t old = 0;
-    for (size_t i = 0; i < slices->count || (end && i == slices->count); i++) {
-        brix_text chunk = i < slices->count ? brix_from_envoy(slices->at[i]) : BRIX_LITERAL("");
-        brix_out scratch = {bytes, 0, sizeof bytes, 0};
-        brix_action action;
-        brix_action_begin(&action);
-        brix_flow_response_body(flow, chunk, end && i == slices->count, &scratch, &action);
-        brix_text piece = action.body_changed ? action.body : chunk;
-        old += chunk.length;
-        if (piece.length > 0)
-            envoy_dynamic_module_callback_http_append_body(host, ENVOY_RECEIVED_RESPONSE, brix_to_envoy(piece));
+    brix_out scratch = {bytes, 0, sizeof bytes, 0};
+    brix_action action;
+    brix_action_begin(&action);
+    brix_flow_response_body(flow, chunk, end, &scratch, &action);
+    if (action.body_changed && !rewriting->differs) {
+        rewriting->differs = 1;
+        append_told(host, rewriting);
     }
-    envoy_dynamic_module_callback_http_drain_body(host, ENVOY_RECEIVED_RESPONSE, old);
+    rewriting->told += chunk.length;
+    if (rewriting->differs)
+        append(host, ENVOY_RECEIVED_RESPONSE, action.body_changed ? action.body : chunk);
+}
+
+static void rewrite_response(void *host, brix_flow *flow, const slices *slices, int end)
+{
+    rewriting rewriting = {slices, 0, 0};
+    for (size_t i = 0; i < slices->count; i++)
+        for (size_t at = 0; at < slices->at[i].length; at += BRIX_MODULE_PIECE) {
+            size_t left = slices->at[i].length - at;
+            brix_text piece = {slices->at[i].at + at, left < BRIX_MODULE_PIECE ? left : BRIX_MODULE_PIECE};
+            tell_piece(host, flow, &rewriting, piece, 0);
+        }
+    if (end)
+        tell_piece(host, flow, &rewriting, BRIX_LITERAL(""), 1);
+    if (rewriting.differs)
+        envoy_dynamic_module_callback_http_drain_body(host, ENVOY_RECEIVED_RESPONSE, rewriting.told);
 }
 
 static void watch_response(brix_flow *flow, const slices *slices, int end)
@@ -170,7 +249,7 @@ int brix_act_on_response_body(void *host, brix_flow *flow, int end)
     slices slices;
     if (!read_slices(host, ENVOY_RECEIVED_RESPONSE, &slices))
         return 0;
-    if (flow->is_error)
+    if (flow->is_error || flow->events.is_on)
         rewrite_response(host, flow, &slices, end);
     else
         watch_response(flow, &slices, end);

@@ -38,7 +38,7 @@ brix_status brix_writer_begin(brix_writer *writer)
     return BRIX_OK;
 }
 
-static brix_status put_text(brix_writer *writer, brix_text text, brix_span *span)
+brix_status brix_put_text(brix_writer *writer, brix_text text, brix_span *span)
 {
     brix_topology *topology = writer->building;
     if (text.length > writer->map.limits.text_bytes - topology->text_used)
@@ -64,6 +64,7 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
     if (topology->has_key)
         brix_sha256(key.at, key.length, topology->key_digest);
     topology->hide_pod_address = settings->hide_pod_address != 0;
+    topology->leave_streams = settings->leave_streams != 0;
     topology->fair = (brix_fair_words){
         .window_ms = settings->fair_window_ms,
         .least_tokens = settings->fair_least_tokens,
@@ -74,7 +75,7 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
         .fairness_weight = thousandths(settings->fair_fairness_weight),
         .utilization_weight = thousandths(settings->fair_utilization_weight),
     };
-    return put_text(writer, brix_text_trim(settings->default_strategy), &topology->default_strategy);
+    return brix_put_text(writer, brix_text_trim(settings->default_strategy), &topology->default_strategy);
 }
 
 static brix_status put_pod_texts(brix_writer *writer, const brix_pod *pod, brix_pod_row *row)
@@ -88,7 +89,7 @@ static brix_status put_pod_texts(brix_writer *writer, const brix_pod *pod, brix_
                  {pod->engine, &row->engine},
                  {pod->labels, &row->labels}};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        brix_status status = put_text(writer, parts[i].text, parts[i].span);
+        brix_status status = brix_put_text(writer, parts[i].text, parts[i].span);
         if (status != BRIX_OK)
             return status;
     }
@@ -138,7 +139,7 @@ brix_status brix_writer_model(brix_writer *writer, const char *name, size_t leng
     brix_model_row *row = brix_topology_model(topology, topology->models);
     memset(row, 0, sizeof *row);
     row->first = topology->members;
-    brix_status status = put_text(writer, text, &row->name);
+    brix_status status = brix_put_text(writer, text, &row->name);
     if (status == BRIX_OK)
         status = brix_place_model(writer, text, &row->place);
     if (status != BRIX_OK)

@@ -102,6 +102,7 @@ class Settings:
     api_key: str = ""
     hide_pod_address: bool = False
     fair: Fairness = field(default_factory=lambda: Fairness())
+    count_streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,29 @@ class Pod:
     ready: bool
     engine: str = "vllm"
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+HINTS = ("prompt_at_least", "prompt_below", "max_tokens_at_least", "max_tokens_below")
+"""Names of what a profile may ask of a request to be chosen by `auto`, in the order of the kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One configuration profile; `hints` by the names of HINTS, `requests_per_second` 0 is no limit."""
+
+    name: str
+    strategy: str = ""
+    requests_per_second: int = 0
+    is_default: bool = False
+    hints: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfiles:
+    """A model's profiles in the order of their names' bytes, and the strategy that beats all others, if any."""
+
+    locked: str = ""
+    profiles: tuple[Profile, ...] = ()
 
 
 GAUGES = (

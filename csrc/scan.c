@@ -255,9 +255,10 @@ void brix_scan_begin(brix_scan *scan, brix_text_source source, char *model, size
 void brix_scan_feed(brix_scan *scan, const char *bytes, size_t length)
 {
     const char *at = bytes, *end = bytes + length;
-    scan->run = bytes;
+    scan->run = scan->chunk = bytes;
     while (at < end && scan->state != STATE_FAILED)
         at = step(scan, at, end);
+    scan->base += length;
     if (scan->state == STATE_FAILED)
         return;
     if (scan->is_raw)

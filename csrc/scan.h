@@ -59,18 +59,32 @@ typedef enum {
     BRIX_TEXT_INPUT,     /* input, or its strings joined */
     BRIX_TEXT_ITEMS,     /* input, or input[].content joined */
     BRIX_TEXT_DOCUMENTS, /* query and documents, as they come */
+    BRIX_TEXT_WATCHED,   /* every string of input down to its third level; whoever watches knows what it is */
 } brix_text_source;
 
 /* Takes a piece of the text. bytes NULL: forget what came before, the member came again. */
 typedef void (*brix_sink)(void *context, const char *bytes, size_t length);
 
-typedef struct {
+struct brix_scan;
+
+/* Told of each value inside of `input`, itself included, down to its third level: level 1 is the member, 2 an element,
+   3 what stands in an element. ends 0: it begins (its key is brix_scan_key), 1: it is over. */
+typedef void (*brix_watch)(void *context, const struct brix_scan *scan, uint32_t level, brix_kind kind, int ends);
+
+typedef struct brix_scan {
     brix_found found[BRIX_FIELDS];
     size_t model_length; /* of the whole name, even beyond its capacity */
     char *model;
     size_t model_capacity;
     brix_sink sink;
+    brix_watch watch;
     void *context;
+    const char *chunk;   /* the one being read, */
+    int64_t integers[2]; /* of max_tokens and max_completion_tokens, as far as read */
+    uint64_t base;       /* and where it stands in the body */
+    uint64_t options_at; /* where values begin: of stream_options, */
+    uint64_t usage_at;   /* of include_usage; */
+    uint64_t close_at;   /* and where the brace stands that ends the object */
     const char *run; /* bytes of this chunk not yet handed on */
     const char *literal;
     uint64_t levels[BRIX_SCAN_DEPTH / 64]; /* bit set: an object */
@@ -92,6 +106,8 @@ typedef struct {
     uint8_t key_length;
     int8_t field; /* the member of the top object we are in, or -1 */
     uint8_t text_parts;
+    uint8_t wholes;   /* mask: which of the integers are some */
+    uint8_t negative;
     char key[BRIX_SCAN_KEY];
 } brix_scan;
 
@@ -100,6 +116,15 @@ void brix_scan_begin(brix_scan *scan, brix_text_source source, char *model, size
                      void *context);
 /* The next chunk. After a fault the rest is ignored. */
 void brix_scan_feed(brix_scan *scan, const char *bytes, size_t length);
+/* The key of the value that begins. */
+static inline brix_text brix_scan_key(const brix_scan *scan)
+{
+    return (brix_text){scan->key, scan->key_length};
+}
+/* max_tokens, else max_completion_tokens; 0 when it is no integer. */
+int brix_scan_max_tokens(const brix_scan *scan, int64_t *value);
+/* 1 when the number just read has neither fraction nor exponent. */
+int brix_scan_is_integer(const brix_scan *scan);
 /* 1 when the chunks were together one complete JSON object. */
 int brix_scan_is_complete(const brix_scan *scan);
 

@@ -116,7 +116,7 @@ static uint32_t gather(const brix_search *search, brix_chunk *chunk, uint32_t in
     const uint32_t *members = brix_topology_members(map, search->topology);
     const brix_pod_row *rows = brix_topology_pod(map, search->topology, 0);
     const uint32_t listed = map->limits.members, pods = map->limits.pods;
-    const uint32_t first = search->model->first, end = search->model->count;
+    const uint32_t first = search->model->first, end = brix_member_count(search);
     const int takes_all = search->selector.requirements == 0 && !search->leaves_out;
     uint32_t count = 0;
     for (; index < end && count < BRIX_CHUNK; index++) {
@@ -155,12 +155,12 @@ void brix_each_chunk(brix_search *search, brix_visit visit, void *context)
     brix_chunk *chunk = &search->chunk;
     if (!search->is_collected) {
         collect(search, 0);
-        search->is_collected = chunk->next == search->model->count;
+        search->is_collected = chunk->next == brix_member_count(search);
     }
     visit(search, chunk, context);
     if (search->is_collected)
         return;
-    while (chunk->next < search->model->count) {
+    while (chunk->next < brix_member_count(search)) {
         collect(search, chunk->next);
         visit(search, chunk, context);
     }

@@ -53,6 +53,13 @@ typedef struct {
     int leaves_out;   /* pods that could not be reached are no candidates, now or for this request */
 } brix_search;
 
+/* Members of the model: never more than a segment has room for, whatever a damaged one says. */
+static inline uint32_t brix_member_count(const brix_search *search)
+{
+    uint32_t listed = search->view->map.limits.members;
+    return search->model->count < listed ? search->model->count : listed;
+}
+
 /* Below bound, evenly (multiply and shift). */
 uint32_t brix_random_below(uint64_t *state, uint32_t bound);
 

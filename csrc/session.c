@@ -59,7 +59,7 @@ void brix_session_begin(brix_session *session, brix_text id, brix_text key)
 static int is_lesser(brix_text a, brix_text b)
 {
     size_t common = a.length < b.length ? a.length : b.length;
-    int order = memcmp(a.at, b.at, common);
+    int order = common ? memcmp(a.at, b.at, common) : 0;
     return order ? order < 0 : a.length < b.length;
 }
 

@@ -55,6 +55,13 @@ static int is_in_message(const brix_scan *scan)
     return scan->depth == 3 && is_message_field(scan) && !is_object(scan, 2) && is_object(scan, 3);
 }
 
+/* A member of an element of `input`, which somebody watches. */
+static int is_in_part(const brix_scan *scan)
+{
+    return scan->source == BRIX_TEXT_WATCHED && scan->depth == 3 && scan->field == BRIX_FIELD_INPUT &&
+           !is_object(scan, 2) && is_object(scan, 3);
+}
+
 static int is_in_stream_options(const brix_scan *scan)
 {
     return scan->depth == 2 && scan->field == BRIX_FIELD_STREAM_OPTIONS && is_object(scan, 2);
@@ -75,13 +82,20 @@ static void begin_raw(brix_scan *scan, const char *at)
     scan->run = at;
 }
 
-static void begin_member(brix_scan *scan, brix_kind kind)
+static uint64_t place_of(const brix_scan *scan, const char *at)
+{
+    return scan->base + (uint64_t)(at - scan->chunk);
+}
+
+static void begin_member(brix_scan *scan, brix_kind kind, const char *at)
 {
     if (scan->field < 0)
         return;
     scan->found[scan->field] = (brix_found){.kind = (uint8_t)kind};
-    if (scan->field == BRIX_FIELD_STREAM_OPTIONS)
+    if (scan->field == BRIX_FIELD_STREAM_OPTIONS) {
         scan->found[BRIX_FIELD_INCLUDE_USAGE] = (brix_found){0};
+        scan->options_at = place_of(scan, at);
+    }
     if (scan->field == BRIX_FIELD_MODEL) {
         scan->model_length = 0;
         scan->target = kind == BRIX_STRING ? TARGET_MODEL : TARGET_NONE;
@@ -121,6 +135,27 @@ static int is_key_named(const brix_scan *scan, brix_text name)
     return brix_text_is((brix_text){scan->key, scan->key_length}, name);
 }
 
+static void begin_option(brix_scan *scan, brix_kind kind, const char *at)
+{
+    scan->found[BRIX_FIELD_STREAM_OPTIONS].filled = 1;
+    if (!is_key_named(scan, BRIX_LITERAL("include_usage")))
+        return;
+    scan->found[BRIX_FIELD_INCLUDE_USAGE] = (brix_found){.kind = (uint8_t)kind};
+    scan->usage_at = place_of(scan, at);
+}
+
+static int is_watched(const brix_scan *scan)
+{
+    return scan->watch && scan->field == BRIX_FIELD_INPUT && scan->depth >= 1 && scan->depth <= 3;
+}
+
+static void tell_watch(brix_scan *scan, brix_kind kind)
+{
+    scan->watch(scan->context, scan, scan->depth, kind, 0);
+    if (kind == BRIX_STRING)
+        scan->target = TARGET_TEXT;
+}
+
 /* Note what a value is when it stands where something is looked for. */
 static void begin_value(brix_scan *scan, brix_kind kind, const char *at)
 {
@@ -128,12 +163,11 @@ static void begin_value(brix_scan *scan, brix_kind kind, const char *at)
     if (scan->is_raw || scan->depth > 3 || scan->depth == 0)
         return;
     if (scan->depth == 1) {
-        begin_member(scan, kind);
+        begin_member(scan, kind, at);
     } else if (scan->depth == 2 && !is_object(scan, 2)) {
         begin_element(scan, kind, at);
     } else if (is_in_stream_options(scan)) {
-        if (is_key_named(scan, BRIX_LITERAL("include_usage")))
-            scan->found[BRIX_FIELD_INCLUDE_USAGE] = (brix_found){.kind = (uint8_t)kind};
+        begin_option(scan, kind, at);
     } else if (scan->depth == 3 && !is_object(scan, 2) && !is_object(scan, 3)) {
         if (scan->field >= 0)
             scan->found[scan->field].inner |= (uint16_t)(1u << kind);
@@ -143,6 +177,8 @@ static void begin_value(brix_scan *scan, brix_kind kind, const char *at)
         else
             begin_raw(scan, at);
     }
+    if (is_watched(scan))
+        tell_watch(scan, kind);
 }
 
 void brix_scan_key_ended(brix_scan *scan)
@@ -167,6 +203,8 @@ void brix_scan_value_ended(brix_scan *scan, const char *after, int filled)
     }
     if (scan->depth == 1 && scan->field >= 0 && filled)
         scan->found[scan->field].filled = 1;
+    if (is_watched(scan))
+        scan->watch(scan->context, scan, scan->depth, BRIX_ABSENT, 1);
 }
 
 static const char *begin_string(brix_scan *scan, const char *at, int is_key)
@@ -177,7 +215,7 @@ static const char *begin_string(brix_scan *scan, const char *at, int is_key)
     scan->high = 0;
     if (is_key) {
         scan->key_length = 0;
-        int wanted = !scan->is_raw && (scan->depth == 1 || is_in_message(scan) || is_in_stream_options(scan));
+        int wanted = !scan->is_raw && (scan->depth == 1 || is_in_message(scan) || is_in_stream_options(scan) || is_in_part(scan));
         scan->target = wanted ? TARGET_KEY : TARGET_NONE;
     }
     if (!scan->is_raw)
@@ -201,6 +239,8 @@ static const char *end_container(brix_scan *scan, const char *at, int object)
     if (scan->depth == 0 || is_object(scan, scan->depth) != object)
         return fail(scan, at);
     scan->depth--;
+    if (scan->depth == 0)
+        scan->close_at = place_of(scan, at);
     brix_scan_value_ended(scan, at + 1, 0);
     return at + 1;
 }
@@ -213,10 +253,58 @@ static const char *begin_literal(brix_scan *scan, const char *at, brix_kind kind
     return at + 1;
 }
 
+int brix_scan_is_integer(const brix_scan *scan)
+{
+    return scan->number == ZERO || scan->number == WHOLE;
+}
+
+#define MOST_TOKENS 1000000000000 /* more counts as this many */
+
+static int counts(const brix_scan *scan)
+{
+    return scan->depth == 1 && (scan->field == BRIX_FIELD_MAX_TOKENS || scan->field == BRIX_FIELD_MAX_COMPLETION_TOKENS);
+}
+
+static int counted(const brix_scan *scan)
+{
+    return scan->field == BRIX_FIELD_MAX_COMPLETION_TOKENS;
+}
+
+static void count_digits(brix_scan *scan, const char *at, const char *end)
+{
+    int64_t *value = &scan->integers[counted(scan)];
+    for (; at < end; at++)
+        if (*value < MOST_TOKENS)
+            *value = *value * 10 + (*at - '0');
+}
+
+static void end_count(brix_scan *scan)
+{
+    if (!brix_scan_is_integer(scan))
+        return;
+    scan->wholes |= (uint8_t)(1u << counted(scan));
+    if (scan->negative)
+        scan->integers[counted(scan)] = -scan->integers[counted(scan)];
+}
+
+int brix_scan_max_tokens(const brix_scan *scan, int64_t *value)
+{
+    uint8_t kind = scan->found[BRIX_FIELD_MAX_TOKENS].kind;
+    int index = kind == BRIX_ABSENT || kind == BRIX_NULL;
+    int field = index ? BRIX_FIELD_MAX_COMPLETION_TOKENS : BRIX_FIELD_MAX_TOKENS;
+    *value = scan->integers[index];
+    return scan->found[field].kind == BRIX_NUMBER && (scan->wholes >> index & 1);
+}
+
 static const char *begin_number(brix_scan *scan, const char *at)
 {
     begin_value(scan, BRIX_NUMBER, at);
     scan->state = STATE_NUMBER;
+    scan->negative = *at == '-';
+    if (counts(scan)) {
+        scan->integers[counted(scan)] = *at == '-' ? 0 : *at - '0';
+        scan->wholes &= (uint8_t)~(1u << counted(scan));
+    }
     scan->number = *at == '-' ? MINUS : *at == '0' ? ZERO : WHOLE;
     return at + 1;
 }
@@ -322,16 +410,21 @@ static int number_next(int state, char byte)
 
 const char *brix_scan_number(brix_scan *scan, const char *at, const char *end)
 {
+    const char *from = at;
     for (; at < end; at++) {
         int next = number_next(scan->number, *at);
         if (next < 0)
             break;
         scan->number = (uint8_t)next;
     }
+    if (counts(scan) && brix_scan_is_integer(scan))
+        count_digits(scan, from, at);
     if (at == end)
         return at;
     if (scan->number == MINUS || scan->number == DOT || scan->number == E || scan->number == SIGN)
         return fail(scan, at);
+    if (counts(scan))
+        end_count(scan);
     brix_scan_value_ended(scan, at, 0);
     return at;
 }

@@ -36,6 +36,8 @@ struct brix_writer {
     brix_probe *probes; /* by pod place: what earlier scrapes said */
 };
 
+/* Keep a text in the topology that is being written. */
+brix_status brix_put_text(brix_writer *writer, brix_text text, brix_span *span);
 /* A stable place for this key, a new generation when it is a new one. FULL when none is free. */
 brix_status brix_place_pod(brix_writer *writer, brix_text key, uint32_t *place);
 brix_status brix_place_model(brix_writer *writer, brix_text name, uint32_t *place);

@@ -22,6 +22,7 @@ from gateway import http
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
+from gateway.profiles import profiles_of
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, host_and_port
 from gateway.static import StaticEndpoints
@@ -89,9 +90,10 @@ class Collector:
     def _publish(self) -> None:
         if not self._is_known():
             return
-        models = models_of(self._served())
+        served = self._served()
+        models, profiles = models_of(served), profiles_of(served)
         try:
-            self._writer.publish(models, self._kernel_settings())
+            self._writer.publish(models, self._kernel_settings(), profiles)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
@@ -109,7 +111,7 @@ class Collector:
 
     def _kernel_settings(self) -> Settings:
         own = self._settings
-        return Settings(own.default_strategy, own.api_key, own.hide_pod_address, own.fair)
+        return Settings(own.default_strategy, own.api_key, own.hide_pod_address, own.fair, own.count_streams)
 
     async def _sweep(self) -> None:
         while True:

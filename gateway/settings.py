@@ -12,6 +12,7 @@
 | ROUTING_ALGORITHM | none | default strategy; AIBRIX_ROUTING_ALGORITHM is an alias with `_` for `-`; empty means none |
 | AIBRIX_AUTH_BEARER_TOKEN | none | API key that clients must send |
 | BRIXFLOW_HIDE_POD_ADDRESS | false | leave `target-pod-ip` out of answers |
+| BRIXFLOW_COUNT_STREAMS | true | count streams that did not ask for usage too: engines are asked, answers show none |
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
@@ -53,6 +54,7 @@ class Host(StrEnum):
 
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class GatewaySettings:
     default_strategy: str = ""
     api_key: str = ""
     hide_pod_address: bool = False
+    count_streams: bool = True
     message_limit_bytes: int = 32 * MIB
     drain: timedelta = timedelta(seconds=120)
     scrape_period: timedelta = timedelta(milliseconds=200)
@@ -96,6 +99,7 @@ class GatewaySettings:
             default_strategy=_strategy(given),
             api_key=given.get("AIBRIX_AUTH_BEARER_TOKEN", "").strip(),
             hide_pod_address=given.get("BRIXFLOW_HIDE_POD_ADDRESS", "") in _TRUE,
+            count_streams=given.get("BRIXFLOW_COUNT_STREAMS", "") not in _FALSE,
             message_limit_bytes=_positive(given, "AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES", cls.message_limit_bytes),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
             scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),

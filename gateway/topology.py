@@ -40,6 +40,8 @@ class Endpoint:
     roleset: str
     role_replica_index: str
     labels: Mapping[str, str] = field(hash=False)
+    config: str = ""
+    created: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -91,6 +93,8 @@ def endpoint_of(pod: Json) -> Endpoint | None:
         roleset=environment.get(labels.ENV_ROLESET_NAME, ""),
         role_replica_index=environment.get(labels.ENV_ROLE_REPLICA_INDEX, ""),
         labels=own,
+        config=notes.get(labels.MODEL_CONFIG, ""),
+        created=metadata.get("creationTimestamp") or "",
     )
 
 

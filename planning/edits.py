@@ -20,6 +20,8 @@ from planning.revisions import in_number_order, number_of
 Json = dict[str, Any]
 Verb = Literal["pause", "resume", "undo", "restart"]
 STORM_SERVICE: Final = "StormService"
+COMMANDED: Final = ("stormservice", "roleset", "podset")
+RAY_FLEET: Final = "rayclusterfleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,23 @@ def fault_of(verb: str, kind: str, live: Json | None = None) -> str:
         return f"{said} belongs to stormservice/{owner}, which would put it back: {verb} stormservice/{owner} instead"
     if kind == STORM_SERVICE.lower():
         return ""
+    if kind not in COMMANDED:
+        return _elsewhere(verb, kind, said)
     hint = f": use stormservice/{owner}" if owner else ""
     if verb in ("pause", "resume"):
         return f"{said} has no field spec.paused; only a StormService can {verb}{hint}"
     if verb == "undo":
         return f"{said} keeps no revisions; only a StormService can be undone{hint or ', apply the older manifest'}"
     return ""
+
+
+def _elsewhere(verb: str, kind: str, said: str) -> str:
+    """The same for kinds that have no roles."""
+    if kind != RAY_FLEET:
+        return f"{said} has no rollout to {verb}"
+    if verb == "undo":
+        return f"{said} is undone by its annotation {labels.FLEET_ROLLBACK_TO}: the revision's number, or 0"
+    return f"{said} has no pods of its own: edit its template to {verb}" if verb == "restart" else ""
 
 
 def _storm_of(live: Json) -> str:

@@ -41,7 +41,8 @@ class Member:
 
     `ready` is what budgets count: Ready for long enough, warmed up where the role asks for it, neither drained nor in
     the midst of an in-place update. `serving` is Ready as Kubernetes has it: requests may be running. `ready_at`: when
-    it will count. `unfit` says why an outdated pod cannot be updated in place.
+    it will count. `idle`: drained, and its engine says that nothing runs any more. `unfit` says why an outdated pod
+    cannot be updated in place.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Member:
     gated: bool = False
     gate_open: bool = False
     drained_since: datetime | None = None
+    idle: bool = False
     warmth: Warmth = field(default_factory=Warmth)
     grace_seconds: int = 30
     restarts: int = 0
@@ -288,6 +290,7 @@ def member_of(pod: Json, wanted: Wanted, now: datetime) -> Member:
         gated=has_gate(pod),
         gate_open=is_condition_true(pod, labels.IN_PLACE_READY),
         drained_since=drained_since,
+        idle=noted.get(labels.DRAINED, "") == noted.get(labels.DRAIN_SINCE),
         warmth=warmth,
         grace_seconds=int(spec_of(pod).get("terminationGracePeriodSeconds", 30)),
         restarts=restarts_of(pod) - (_number(noted.get(labels.RESTARTS_SEEN)) or 0),

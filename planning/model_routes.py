@@ -29,6 +29,10 @@ SOURCES: Final = (
     Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet", optional=True),
 )
 """Kinds whose objects may name a model. The kinds of the Gateway API and LeaderWorkerSets need not be there."""
+FACTS: Final = (
+    labels.MODEL_NAME, labels.MODEL_PORT, labels.MODEL_SERVICE_NAME, labels.MODEL_CUSTOM_PATHS, labels.MANAGED_BY,
+    labels.CONSOLE_DEPLOYMENT_ID, labels.CONSOLE_DEPLOYMENT_NAME,
+)  # fmt: skip
 COPIED: Final = (labels.MANAGED_BY, labels.CONSOLE_DEPLOYMENT_ID, labels.CONSOLE_DEPLOYMENT_NAME)
 
 
@@ -69,6 +73,14 @@ def _by_route(sources: Iterable[Json]) -> dict[str, list[Json]]:
         if model := _model(source):
             found.setdefault(route_name(model), []).append(source)
     return found
+
+
+def facts_of(source: Json) -> tuple[str | None, ...]:
+    """All that a route is made from; empty for an object that names no model."""
+    if not _model(source):
+        return ()
+    own, notes = labels_of(source), annotations_of(source)
+    return tuple(place.get(key) for place in (own, notes) for key in FACTS)
 
 
 def _model(source: Json) -> str:

@@ -1,6 +1,6 @@
 """From what the roles' rules want to steps: drained first, patched or deleted then, restored when nothing follows.
 
-ready ──► drained: its gate is closed, the time stands on the pod ──► `drainSeconds` later: patched or deleted
+ready ──► drained: its gate is closed, the time stands on the pod ──► idle, or `drainSeconds` later: patched or deleted
   ▲                                │ nothing wants it any more
   └────────── restored ◄───────────┘
 """
@@ -124,7 +124,7 @@ class PodSteps:
         for member in members:
             if member.drained_since is not None and not self.at_once:
                 ends = member.drained_since + timedelta(seconds=role.drain_seconds)
-                if ends > self.now:
+                if ends > self.now and not member.idle:
                     self._wake(ends)
                     continue
             elif role.drain_seconds and member.serving and member.gated and not self.at_once:

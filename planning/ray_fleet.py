@@ -80,9 +80,8 @@ class RayFleetPlanner:
 
 def _selecting_all(found: Json) -> Plan:
     status = {**status_of(found), "observedGeneration": generation_of(found)}
-    return Plan(
-        None, View(phase="Blocked", blocked=SELECTS_ALL), status, None, [("Warning", "SelectingAll", SELECTS_ALL)]
-    )  # fmt: skip
+    event = ("Warning", labels.EVENT_SELECTING_ALL, SELECTS_ALL)
+    return Plan(None, View(phase="Blocked", blocked=SELECTS_ALL), status, None, [event])
 
 
 class _Pass:
@@ -205,11 +204,13 @@ class _Pass:
             revision = known[-2] if len(known) > 1 else 0
         found = next((each for each in self.fleet.sets if each.revision == revision), None) if revision else None
         if found is None:
-            return _refused("DeploymentRollbackRevisionNotFound", f"Unable to find revision {asked}.")
+            return _refused(labels.EVENT_FLEET_ROLLBACK_NOT_FOUND, f"Unable to find revision {asked}.")
         if found.digest == self.fleet.digest:
             message = f"The rollback revision contains the same template as current fleet {self.fleet.name}"
-            return _refused("DeploymentRollbackTemplateUnchanged", message)
-        told = Told(reason="DeploymentRollback", message=f"Rolled back fleet {self.fleet.name} to revision {revision}")
+            return _refused(labels.EVENT_FLEET_ROLLBACK_UNCHANGED, message)
+        told = Told(
+            reason=labels.EVENT_FLEET_ROLLBACK, message=f"Rolled back fleet {self.fleet.name} to revision {revision}"
+        )
         return RollBackFleet(source=found.target, tells=[told], note=f"revision {revision}")
 
     # --- what is shown ----------------------------------------------------------------------------------------------
@@ -252,15 +253,17 @@ class _Pass:
 
     def _events(self, status: Json) -> list[Event]:
         found = condition({"status": status}, labels.PROGRESSING)
-        if found.get("reason") != ray_fleet_status.CREATE_ERROR:
+        if found.get("reason") != labels.REASON_REPLICA_SET_CREATE_ERROR:
             return []
-        return [("Warning", ray_fleet_status.CREATE_ERROR, str(found.get("message", "")))]
+        return [("Warning", labels.REASON_REPLICA_SET_CREATE_ERROR, str(found.get("message", "")))]
 
 
 def _scaled(name: str, to: int, before: int | None = None) -> Told:
     direction = "down" if before is not None and to < before else "up"
     since = f" from {before}" if before is not None else ""
-    return Told(reason="ScalingReplicaSet", message=f"Scaled {direction} replica set {name} to {to}{since}")
+    return Told(
+        reason=labels.EVENT_SCALING_REPLICA_SET, message=f"Scaled {direction} replica set {name} to {to}{since}"
+    )
 
 
 def _refused(reason: str, message: str) -> RollBackFleet:

@@ -15,13 +15,6 @@ from planning.wire import Memory
 Json = dict[str, Any]
 DEFAULT_DEADLINE_SECONDS: Final = 600
 NO_DEADLINE: Final = 2147483647
-CREATED: Final = "NewReplicaSetCreated"
-FOUND: Final = "FoundNewReplicaSet"
-UPDATED: Final = "ReplicaSetUpdated"
-COMPLETE: Final = "NewReplicaSetAvailable"
-CREATE_ERROR: Final = "ReplicaSetCreateError"
-PAUSED: Final = "DeploymentPaused"
-RESUMED: Final = "DeploymentResumed"
 OWNED: Final = (labels.AVAILABLE, labels.PROGRESSING, labels.REPLICA_FAILURE)
 Counts = dict[str, int]
 
@@ -67,16 +60,16 @@ def scaling_selector(fleet: str) -> str:
 
 
 def _touched(entry: Json, now: datetime) -> Json:
-    if entry.get("type") == labels.PROGRESSING and entry.get("reason") == UPDATED:
+    if entry.get("type") == labels.PROGRESSING and entry.get("reason") == labels.REASON_REPLICA_SET_UPDATED:
         return {**entry, "lastUpdateTime": format_time(now)}
     return entry
 
 
 def _available(fleet: Fleet, counts: Counts) -> Condition:
     if counts["availableReplicas"] >= fleet.budget.min_available:
-        return Condition(labels.AVAILABLE, "True", "MinimumReplicasAvailable", "Fleet has minimum availability.")
+        return Condition(labels.AVAILABLE, "True", labels.REASON_MIN_AVAILABLE, "Fleet has minimum availability.")
     message = "Fleet does not have minimum availability."
-    return Condition(labels.AVAILABLE, "False", "MinimumReplicasUnavailable", message)
+    return Condition(labels.AVAILABLE, "False", labels.REASON_MIN_UNAVAILABLE, message)
 
 
 def _failure(fleet: Fleet) -> list[Condition]:
@@ -97,7 +90,12 @@ def out_of_time_at(fleet: Fleet) -> datetime | None:
     """When the rollout runs out of time; None without a deadline, and for one that is complete, paused or late."""
     found, deadline = condition(fleet.live, labels.PROGRESSING), deadline_of(fleet)
     since = found.get("lastUpdateTime")
-    if deadline is None or not since or found.get("reason") in (COMPLETE, PAUSED, labels.REASON_DEADLINE):
+    if (
+        deadline is None
+        or not since
+        or found.get("reason")
+        in (labels.REASON_REPLICA_SET_AVAILABLE, labels.REASON_FLEET_PAUSED, labels.REASON_DEADLINE)
+    ):
         return None
     return parse_time(since) + deadline
 
@@ -118,24 +116,32 @@ def _progressing(fleet: Fleet, memory: Memory, counts: Counts, now: datetime) ->
         return None
     before = condition(fleet.live, labels.PROGRESSING)
     reason = before.get("reason", "")
-    if fleet.paused or reason == PAUSED:
+    if fleet.paused or reason == labels.REASON_FLEET_PAUSED:
         found = _paused(fleet, before)
         if found is not None:
             return found
     if is_complete(fleet) and fleet.new is not None:
-        return _said("True", COMPLETE, f'ReplicaSet "{fleet.new.name}" has successfully progressed.')
+        return _said(
+            "True", labels.REASON_REPLICA_SET_AVAILABLE, f'ReplicaSet "{fleet.new.name}" has successfully progressed.'
+        )
     if fleet.new is None:
         return _not_created(fleet, memory, before)
     return _rolling(fleet, fleet.new.name, before, counts, now)
 
 
 def _rolling(fleet: Fleet, name: str, before: Json, counts: Counts, now: datetime) -> Condition | None:
-    started = f'"{name}"' in str(before.get("message", "")) and before.get("reason") != CREATE_ERROR
-    if not started and before.get("reason") != RESUMED:
-        reason, word = (FOUND, "Found new") if counts["updatedReplicas"] else (CREATED, "Created new")
+    started = (
+        f'"{name}"' in str(before.get("message", "")) and before.get("reason") != labels.REASON_REPLICA_SET_CREATE_ERROR
+    )
+    if not started and before.get("reason") != labels.REASON_FLEET_RESUMED:
+        reason, word = (
+            (labels.REASON_REPLICA_SET_FOUND, "Found new")
+            if counts["updatedReplicas"]
+            else (labels.REASON_REPLICA_SET_CREATED, "Created new")
+        )
         return _said("True", reason, f'{word} replica set "{name}"')
     if _has_progressed(fleet, counts):
-        return _said("True", UPDATED, f'ReplicaSet "{name}" is progressing.')
+        return _said("True", labels.REASON_REPLICA_SET_UPDATED, f'ReplicaSet "{name}" is progressing.')
     ends = out_of_time_at(fleet)
     if ends is not None and ends < now:
         return _said("False", labels.REASON_DEADLINE, f'ReplicaSet "{name}" has timed out progressing.')
@@ -148,14 +154,18 @@ def _paused(fleet: Fleet, before: Json) -> Condition | None:
     if reason == labels.REASON_DEADLINE:
         return _again(before)
     if fleet.paused:
-        return _said("Unknown", PAUSED, "Fleet is paused")
-    return _said("Unknown", RESUMED, "Fleet is resumed") if reason == PAUSED else None
+        return _said("Unknown", labels.REASON_FLEET_PAUSED, "Fleet is paused")
+    return (
+        _said("Unknown", labels.REASON_FLEET_RESUMED, "Fleet is resumed")
+        if reason == labels.REASON_FLEET_PAUSED
+        else None
+    )
 
 
 def _not_created(fleet: Fleet, memory: Memory, before: Json) -> Condition | None:
     for failure in failures_of(memory, generation_of(fleet.live)):
         if failure.step.startswith("create-ray-replica-set") and failure.cause != "name-conflict":
-            return _said("False", CREATE_ERROR, failure.message)
+            return _said("False", labels.REASON_REPLICA_SET_CREATE_ERROR, failure.message)
     return _again(before)
 
 

@@ -34,8 +34,6 @@ from planning.view import RoleRow, counted, page
 from planning.wire import CreateRayClusters, DeleteRayClusters, Memory, Step, Target, View
 
 Json = dict[str, Any]
-PROVISIONED: Final = "RayClusterProvisioned"
-HEAD_READY: Final = "HeadPodReady"
 BROKEN_GRACE: Final = timedelta(seconds=30)
 """How long a cluster that was up may be without its head or a worker before another takes its place."""
 NOT_SERVED: Final = "the API server does not serve rayclusters.ray.io: install KubeRay"
@@ -68,12 +66,12 @@ def is_ready(cluster: Json) -> bool:
     """Provisioned, its head ready, and every worker."""
     status = status_of(cluster)
     whole = int(status.get("readyWorkerReplicas") or 0) == int(status.get("desiredWorkerReplicas") or 0)
-    return whole and all(is_condition_true(cluster, kind) for kind in (PROVISIONED, HEAD_READY))
+    return whole and all(is_condition_true(cluster, kind) for kind in (labels.RAY_PROVISIONED, labels.RAY_HEAD_READY))
 
 
 def is_active(cluster: Json) -> bool:
     """Not leaving, and either ready or not up yet."""
-    return not is_deleting(cluster) and (is_ready(cluster) or not is_condition_true(cluster, PROVISIONED))
+    return not is_deleting(cluster) and (is_ready(cluster) or not is_condition_true(cluster, labels.RAY_PROVISIONED))
 
 
 def available_at(cluster: Json, min_ready: timedelta) -> datetime | None:
@@ -88,7 +86,9 @@ _BEGINNING: Final = parse_time("1970-01-01T00:00:00+00:00")
 
 def _turned(cluster: Json) -> datetime | None:
     """The later transition of the two conditions that readiness is read from."""
-    times = [condition(cluster, kind).get("lastTransitionTime") for kind in (PROVISIONED, HEAD_READY)]
+    times = [
+        condition(cluster, kind).get("lastTransitionTime") for kind in (labels.RAY_PROVISIONED, labels.RAY_HEAD_READY)
+    ]
     return max((parse_time(at) for at in times if at), default=None)
 
 
@@ -207,9 +207,9 @@ class _Pass:
 
     def _conditions(self) -> list[Condition]:
         if not self.served:
-            return [Condition(labels.REPLICA_FAILURE, "True", "FailedCreate", NOT_SERVED)]
+            return [Condition(labels.REPLICA_FAILURE, "True", labels.REASON_FAILED_CREATE, NOT_SERVED)]
         for failure in self.failures:
-            reason = "FailedDelete" if failure.step.startswith("delete") else "FailedCreate"
+            reason = labels.REASON_FAILED_DELETE if failure.step.startswith("delete") else labels.REASON_FAILED_CREATE
             return [Condition(labels.REPLICA_FAILURE, "True", reason, failure.message)]
         return []
 

@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from activities.credentials import Credentials
 from activities.decisions import Decisions
+from activities.drains import Drains
 from activities.edits import Edits
 from activities.events import EventRecorder
 from activities.informer import Informer
@@ -176,9 +177,9 @@ class Operator:
                 decisions.needs,
             )
             starter.searchable = self._activities.decisions.searchable
-            guards.append(asyncio.create_task(starter.run()))
             routes = ModelRoutes(self._kube, self._recorder, self._settings.route_timeout)
-            guards.append(asyncio.create_task(routes.run()))
+            beside = (starter, routes, Drains(self._kube, self.cache))
+            guards += [asyncio.create_task(each.run()) for each in beside]
             await run_worker(make_worker(client, self._settings, self._activities), self._polls, over)
         finally:
             self.acting = False

@@ -78,7 +78,9 @@ async def world(control_plane: ControlPlane) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def operator(control_plane: ControlPlane) -> AsyncIterator[Operator]:
-    async with operator_in_process(control_plane.kubeconfig, control_plane.temporal_address) as operator:
+    async with operator_in_process(
+        control_plane.settings.operator_kubeconfig, control_plane.temporal_address
+    ) as operator:
         yield operator
 
 

@@ -119,5 +119,5 @@ async def world(control_plane) -> AsyncIterator[World]:
 @pytest.fixture
 async def operator(control_plane) -> AsyncIterator[Operator]:
     """An operator that acts; admission is answered by `webhooks`."""
-    async with operator_in_process(control_plane.kubeconfig, control_plane.temporal_address) as found:
+    async with operator_in_process(control_plane.settings.operator_kubeconfig, control_plane.temporal_address) as found:
         yield found

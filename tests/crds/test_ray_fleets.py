@@ -1,4 +1,4 @@
-"""Ray fleets on the real API server, by an operator with the rights that are shipped (CRD cases B28, B29).
+"""Ray fleets on the real API server, by an operator with the rights that are shipped (CRD cases B28, B29, D6).
 
 KubeRay's kind is not ours to ship: a definition that takes any object stands for it, and the test is its operator.
 """
@@ -51,7 +51,7 @@ async def clusters(world: World, count: int) -> list[Json] | None:
 
 
 async def provision(world: World, name: str, workers: int = 1) -> None:
-    """Be KubeRay: the cluster is up."""
+    """Do KubeRay's part: the cluster is up."""
     true = {"status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     conditions = [{"type": kind, **true} for kind in ("RayClusterProvisioned", "HeadPodReady")]
     status = {"conditions": conditions, "readyWorkerReplicas": workers, "desiredWorkerReplicas": 1}
@@ -62,6 +62,21 @@ async def status_of(world: World, resource: Any, name: str) -> Json:
     found = await world.get(resource, name) or {"metadata": {"generation": -1}}
     status = found.get("status") or {}
     return status if status.get("observedGeneration") == found["metadata"]["generation"] else {}
+
+
+async def test_d6_without_kuberay_a_replica_set_says_so_and_goes_on_once_it_is_there(
+    world, webhooks, operator, request, monkeypatch
+):
+    monkeypatch.setattr("activities.informer.ABSENT_SECONDS", 0.3)
+    await world.client.create(RAY_REPLICA_SET, world.namespace, named(ray("RayClusterReplicaSet"), "early"))
+
+    async def told() -> bool:
+        found = await status_of(world, RAY_REPLICA_SET, "early")
+        return any("install KubeRay" in each["message"] for each in found.get("conditions") or ())
+
+    await eventually(told, what="the status says what is missing")
+    request.getfixturevalue("kuberay")
+    await eventually(lambda: clusters(world, 1), what="its cluster is made as soon as the kind is served")
 
 
 async def test_b28_of_four_clusters_those_go_first_that_serve_least(world, webhooks, fleets):

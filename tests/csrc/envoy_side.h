@@ -153,7 +153,7 @@ static void keep(char *old)
 bool envoy_dynamic_module_callback_http_append_body(void *host, int body, envoy_text data)
 {
     stream *s = host;
-    must(!s->gone && body == ENVOY_RECEIVED_RESPONSE, "only answers are rewritten");
+    must(!s->gone, "bodies of a living stream");
     char *longer = malloc(s->length[body] + data.length);
     memcpy(longer, s->body[body], s->length[body]);
     memcpy(longer + s->length[body], data.at, data.length);

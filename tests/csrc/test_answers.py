@@ -152,7 +152,15 @@ def test_every_2xx_is_a_success_and_its_body_is_untouched(writer: SegmentWriter,
 def usage_of(start: Start, *chunks: bytes, path: str = "/v1/chat/completions") -> tuple[int, int]:
     request = start()
     request.headers(path=path, routing_strategy="random")
-    request.body({"model": "llama2-7b", "messages": [{}], "input": "x", "stream": True})
+    request.body(
+        {
+            "model": "llama2-7b",
+            "messages": [{}],
+            "input": "x",
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    )
     request.answer_headers()
     for number, chunk in enumerate(chunks, 1):
         assert request.answer_body(chunk, end=number == len(chunks)).body is None

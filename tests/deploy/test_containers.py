@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from crds.admission.sidecar import DEFAULT_IMAGE, Sidecar, injected
+
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "deploy" / "containers" / "Containerfile").read_text().splitlines()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TARGETS = ("operator", "gateway")
+ALL_TARGETS = (*TARGETS, "runtime")
 
 
 def stages() -> dict[str, list[str]]:
@@ -55,23 +58,23 @@ def test_stages_follow_from_one_another():
         sources = {source for line in lines for source in re.findall(r"--from=(\S+)", line)}
         assert sources <= seen
         seen.add(name)
-    assert seen == {"build", "base", *TARGETS}
+    assert seen == {"build", "base", *ALL_TARGETS}
 
 
 def test_nobody_is_root():
     assert any(re.fullmatch(r"USER [1-9]\d*:[1-9]\d*", line) for line in stages()["base"])
-    after = "\n".join(line for target in TARGETS for line in stages()[target])
+    after = "\n".join(line for target in ALL_TARGETS for line in stages()[target])
     assert "USER" not in after
 
 
 def command(target: str) -> list[str]:
     found = stages()
-    entry = next(line for line in found["base"] if line.startswith("ENTRYPOINT "))
+    entry = next(line for line in [*found[target], *found["base"]] if line.startswith("ENTRYPOINT "))
     arguments = next(line for line in found[target] if line.startswith("CMD "))
     return [*json.loads(entry.removeprefix("ENTRYPOINT ")), *json.loads(arguments.removeprefix("CMD "))]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ALL_TARGETS)
 def test_what_a_target_starts_is_a_command_of_ours(target):
     program, *arguments = command(target)
     module, _, _ = PROJECT["project"]["scripts"][program].partition(":")
@@ -79,7 +82,12 @@ def test_what_a_target_starts_is_a_command_of_ours(target):
         [sys.executable, "-m", module, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60,
         check=True,
     )  # fmt: skip
-    assert f"brixflow {target}" in shown.stdout
+    assert (f"brixflow {target}" if target in TARGETS else program) in shown.stdout
+
+
+def test_an_injected_sidecar_starts_as_its_image_does():
+    pod = injected({"spec": {"containers": [{"name": "engine", "image": "vllm/vllm-openai"}]}}, Sidecar(DEFAULT_IMAGE))
+    assert pod["spec"]["containers"][0]["command"] == command("runtime")
 
 
 @pytest.mark.parametrize("target", TARGETS)

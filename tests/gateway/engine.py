@@ -47,7 +47,7 @@ class Engine:
                 elif path == "/seen":
                     write_answer(writer, 200, "application/json", json.dumps(self.seen).encode())
                 else:
-                    self.seen.append({"method": method, "path": path, "headers": dict(headers), "bytes": len(body)})
+                    self.note(method, path, headers, body)
                     await self.answer(writer, headers, body)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -55,10 +55,17 @@ class Engine:
         finally:
             writer.close()
 
+    def note(self, method: str, path: str, headers: Headers, body: bytes) -> None:
+        """Remember a request; of bodies the last text that came."""
+        for earlier in self.seen:
+            earlier.pop("body", None)
+        seen = {"method": method, "path": path, "headers": dict(headers), "bytes": len(body)}
+        self.seen.append(seen | {"body": body.decode("latin-1")})
+
     async def answer(self, writer: asyncio.StreamWriter, headers: Headers, body: bytes) -> None:
         await asyncio.sleep(float(headers.get("x-engine-delay", "0")))
         if "x-engine-status" not in headers and b'"stream":true' in body.replace(b" ", b""):
-            await stream(writer, headers)
+            await stream(writer, headers, b'"include_usage":true' in body.replace(b" ", b""))
             return
         fixed = headers.get("x-engine-body")
         payload = json.dumps(CHAT).encode() if fixed is None else fixed.encode()
@@ -92,7 +99,7 @@ def write_answer(writer: asyncio.StreamWriter, status: int, kind: str, payload: 
     writer.write(head.encode() + payload)
 
 
-async def stream(writer: asyncio.StreamWriter, headers: Headers) -> None:
+async def stream(writer: asyncio.StreamWriter, headers: Headers, with_usage: bool) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     if "x-engine-role" in headers:
         write_chunk(writer, b'data: {"choices":[{"delta":{"role":"assistant","content":""}}],"model":"m"}\n\n')
@@ -106,9 +113,10 @@ async def stream(writer: asyncio.StreamWriter, headers: Headers) -> None:
         write_chunk(writer, b'data: {"choices":[{"delta":{"content":"%d"}}],"model":"m"}\n\n' % index)
         await writer.drain()
         await asyncio.sleep(float(headers.get("x-engine-gap", "0")))
-    write_chunk(
-        writer, b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13}}\n\n'
-    )
+    if with_usage:
+        write_chunk(
+            writer, b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13}}\n\n'
+        )
     write_chunk(writer, b"data: [DONE]\n\n")
     writer.write(b"0\r\n\r\n")
 

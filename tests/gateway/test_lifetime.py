@@ -147,27 +147,6 @@ async def test_envoy_decides_on_while_the_gateway_is_away(mortal: Rig, model: st
 
 
 @only_module
-async def test_what_a_killed_envoy_had_in_flight_is_freed(mortal: Rig, model: str) -> None:
-    slow = {"x-engine-chunks": "100", "x-engine-gap": "0.1"}
-    for round_ in range(2):
-        assert mortal.envoy is not None
-        async with aiohttp.ClientSession(mortal.url) as client:
-            async with client.post(CHAT, json=chat(model, stream=True), headers=slow) as answer:
-                await answer.content.readline()
-                assert await mortal.metric("gateway_in_flight_requests") == 1
-                mortal.envoy.process.kill()
-                with pytest.raises(aiohttp.ClientError):
-                    await answer.read()
-            await eventually(mortal.is_quiet)
-            mortal.restart_envoy()
-            await eventually(mortal.envoy_answers)
-            async with client.post(CHAT, json=chat(model)) as answer:
-                assert answer.status == 200
-        await eventually(mortal.is_quiet)
-        assert await mortal.metric("gateway_request_model_success_total", model=model) == round_ + 1
-
-
-@only_module
 async def test_an_envoy_without_a_segment_answers_503_and_serves_as_soon_as_there_is_one(
     mortal: Rig, engines: list[Engine], model: str
 ) -> None:

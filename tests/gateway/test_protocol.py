@@ -122,7 +122,7 @@ async def test_usage_is_read_from_a_stream_that_always_passes(
         await rig.routable(model, 1)
     before = await rig.metric("gateway_output_tokens_total", model=model)
     exchange = Exchange(channel)
-    await exchange.request(model, stream=True)
+    await exchange.request(model, stream=True, stream_options={"include_usage": True})
     await exchange.respond(kind="text/event-stream")
     for chunk in [*chunks, b"data: [DONE]\n\n"]:
         reply = await exchange.say(response_body=HttpBody(body=chunk, end_of_stream=b"DONE" in chunk))

@@ -7,6 +7,7 @@ after another, and before each the rule that it must keep is checked:
 | rule | where it does not hold, and why |
 |---|---|
 | creating takes no total above N + surge | - |
+| rewriting RoleSets to other pods takes no available one below N - max(1, unavailable) | - |
 | deleting takes no available member (a pod, or a group that is whole) below N - unavailable | the member's role or object is gone from the spec; a slot from N on |
 | nothing available and up to date goes while no more than N of them are there | as above |
 | a pod of a group goes only with its group, for what has ended, or where the group lives and dies as one | - |
@@ -39,6 +40,7 @@ from tests.planning.model_rules import (
     is_leaving,
     replicas_of,
     revision_of,
+    shapes_of,
     without_times,
 )
 
@@ -200,7 +202,8 @@ class ModelCluster(Members):
         room = Room.of(owner["spec"], replicas_of(owner["spec"]))
         alive = [found for found in self.every("roleset", owner) if not is_leaving(found)]
         hit = [self.objects["roleset", target.name] for target in step.targets]
-        rolled = [found for found in hit if revision_of(found) != step.revision]
+        template = self._template(owner, step.revision)
+        rolled = [found for found in hit if shapes_of(found["spec"]) != shapes_of(template)]
         if rolled:
             check(not owner["spec"].get("paused"), "a paused StormService rewrites RoleSets")
             check(step.revision != self.failed, f"{step.revision} has failed and RoleSets are rewritten to it")

@@ -80,6 +80,11 @@ def size_of(role: Json) -> int:
     return int(role.get("podGroupSize") or 1)
 
 
+def shapes_of(spec: Json) -> dict[str, tuple[Json, int, bool]]:
+    """What makes a RoleSet's pods what they are, by role: template, group size, whether they have slots."""
+    return {role["name"]: (role["template"], size_of(role), bool(role.get("stateful"))) for role in spec["roles"]}
+
+
 def role_of(roleset: Json, name: str) -> Json:
     return next(role for role in roleset["spec"]["roles"] if role["name"] == name)
 

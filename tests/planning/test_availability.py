@@ -18,6 +18,7 @@ from tests.planning.world_pods import set_condition
 
 Json = dict[str, Any]
 DRAIN = "brixflow.aibrix.ai/drain-since"
+DRAINED = "brixflow.aibrix.ai/drained"
 WARM = "brixflow.aibrix.ai/warm-up"
 
 
@@ -79,6 +80,19 @@ def test_a_ready_pod_leaves_the_choice_and_is_deleted_when_its_requests_had_thei
     cluster.run()
     assert [name_of(left) for left in pods(cluster)] == [name_of(p) for p in ready_pods(cluster)]
     assert len(pods(cluster)) == 1
+
+
+def test_a_drain_is_over_once_the_engine_says_that_nothing_runs_any_more() -> None:
+    cluster = running(role(replicas=2, drainSeconds=20))
+    cluster.edit("roleset", "set")["roles"][0]["replicas"] = 1
+    cluster.run()
+    (pod,) = drained(cluster)
+    pod["metadata"]["annotations"][DRAINED] = "2025-01-01T00:00:00Z"
+    cluster.run()
+    assert not is_deleting(pod), "the note is of an earlier drain"
+    pod["metadata"]["annotations"][DRAINED] = annotations_of(pod)[DRAIN]
+    cluster.run()
+    assert [name_of(left) for left in pods(cluster)] == [name_of(left) for left in ready_pods(cluster)]
 
 
 def test_draining_keeps_the_floor_and_other_roles_are_not_kept_waiting() -> None:

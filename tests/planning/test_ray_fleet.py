@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from planning.edits import Order, Patch, Unchanged, change_for, fault_of
 from planning.planner import World
 from planning.ray_fleet import RayFleetPlanner
 from planning.ray_replicaset import BROKEN_GRACE, RayReplicaSetPlanner
@@ -268,3 +269,22 @@ def test_17_without_kuberay_nothing_is_made_and_the_status_says_why():
     plan = RayReplicaSetPlanner().plan(World(ref, live, {}, START), Memory(), None)
     assert plan.decision is None
     assert "KubeRay" in plan.view.blocked
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("pause", ""), ("resume", ""),
+        ("undo", "rayclusterfleet/f is undone by its annotation deprecated.deployment.rollback.to"),
+        ("restart", "rayclusterfleet/f has no pods of its own"),
+    ],
+)  # fmt: skip
+def test_a_fleet_is_paused_by_command_and_undone_by_its_annotation(verb, said):
+    live = Cluster({"replicas": 1}).fleet
+    change = change_for(Order(verb, at="now"), live)
+    assert change.why.startswith(said) if said else isinstance(change, Patch | Unchanged)
+
+
+def test_what_has_no_rollout_takes_no_command():
+    for verb in ("pause", "undo", "restart"):
+        assert fault_of(verb, "podautoscaler") == f"a podautoscaler has no rollout to {verb}"

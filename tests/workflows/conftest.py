@@ -27,15 +27,20 @@ async def temporal(control_plane: ControlPlane) -> Client:
 
 @pytest.fixture
 async def operator(control_plane: ControlPlane) -> AsyncIterator[Operator]:
-    async with operator_in_process(control_plane.kubeconfig, control_plane.temporal_address) as operator:
+    async with operator_in_process(
+        control_plane.settings.operator_kubeconfig, control_plane.temporal_address
+    ) as operator:
         yield operator
 
 
 @pytest.fixture
 async def process(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[OperatorProcess]:
-    process = OperatorProcess(control_plane.kubeconfig, control_plane.temporal_address, tmp_path / "operator.log")
+    process = OperatorProcess(
+        control_plane.settings.operator_kubeconfig, control_plane.temporal_address, tmp_path / "operator.log"
+    )
     yield process
     await process.stop()
+    assert "forbidden" not in (process.log.read_text() if process.log.exists() else "")
 
 
 @pytest.fixture

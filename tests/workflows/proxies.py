@@ -1,6 +1,6 @@
 """What stands between an operator and its servers in the tests of faults: proxies that count, hold back and cut.
 
-    operator ──HTTP──► ApiProxy ──HTTPS, as administrator──► API server
+    operator ──HTTP──► ApiProxy ──HTTPS, as its account──► API server
     operator ──gRPC──► TemporalProxy ──gRPC──► Temporal
 
 Each counts the points at which a process may die: API writes, and reports to Temporal. At the chosen point, before the

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 from temporalio.client import Client
 
 from activities.resources import PODS, ROLESETS, STORM_SERVICES
@@ -106,7 +105,10 @@ async def test_an_operator_killed_while_it_waits_is_replaced_within_the_heartbea
 async def test_an_outage_of_temporal_costs_nothing_but_time(
     control_plane: ControlPlane, world: World, temporal_server: TemporalServer, outage_seconds: float
 ) -> None:
-    async with operator_in_process(control_plane.kubeconfig, temporal_server.address), world.kubelet():
+    async with (
+        operator_in_process(control_plane.settings.operator_kubeconfig, temporal_server.address),
+        world.kubelet(),
+    ):
         await world.create(storm_service("llama"))
         await eventually(lambda: world.is_ready("llama"))
         before = uids(await world.all(PODS))
@@ -123,7 +125,9 @@ async def test_without_temporal_the_operator_says_what_it_waits_for(
     control_plane: ControlPlane, world: World, temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
     temporal_server.kill()
-    process = OperatorProcess(control_plane.kubeconfig, temporal_server.address, tmp_path / "operator.log")
+    process = OperatorProcess(
+        control_plane.settings.operator_kubeconfig, temporal_server.address, tmp_path / "operator.log"
+    )
     process.start()
     try:
 
@@ -151,7 +155,9 @@ async def test_of_two_operators_one_acts_and_the_other_takes_over_when_it_ends(
 ) -> None:
     process.variables["BRIXFLOW_OPERATOR_IDENTITY"] = "first"
     await process.started()
-    second = OperatorProcess(control_plane.kubeconfig, control_plane.temporal_address, tmp_path / "second.log")
+    second = OperatorProcess(
+        control_plane.settings.operator_kubeconfig, control_plane.temporal_address, tmp_path / "second.log"
+    )
     second.variables["BRIXFLOW_OPERATOR_IDENTITY"] = "second"
     second.start()
     try:
@@ -173,36 +179,13 @@ async def test_of_two_operators_one_acts_and_the_other_takes_over_when_it_ends(
         await second.stop()
 
 
-async def test_the_shipped_rights_are_enough(control_plane: ControlPlane, world: World, tmp_path: Path) -> None:
-    config = yaml.safe_load(control_plane.kubeconfig.read_text())
-    token = control_plane.kubectl("--namespace", "aibrix-system", "create", "token", "aibrix-controller-manager")
-    config["users"][0]["user"] = {"token": token.strip()}
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    process = OperatorProcess(kubeconfig, control_plane.temporal_address, tmp_path / "operator.log")
-    try:
-        await process.started()
-        async with world.kubelet():
-            await world.create(storm_service("llama", replicas=2))
-            await eventually(lambda: world.is_at("llama", "v1", 2))
-            await world.set_image("llama", "v2")
-            await eventually(lambda: world.is_at("llama", "v2", 2))
-            await world.delete(STORM_SERVICES, "llama")
-
-            async def is_gone() -> bool:
-                return not [*await world.all(STORM_SERVICES), *await world.all(PODS)]
-
-            await eventually(is_gone)
-        assert await process.stop() == 0
-        assert "forbidden" not in process.log.read_text()
-    finally:
-        process.kill()
-
-
 async def test_a_long_history_goes_on_as_a_new_run(
     control_plane: ControlPlane, world: World, temporal_server: TemporalServer
 ) -> None:
-    async with operator_in_process(control_plane.kubeconfig, temporal_server.address), world.kubelet():
+    async with (
+        operator_in_process(control_plane.settings.operator_kubeconfig, temporal_server.address),
+        world.kubelet(),
+    ):
         await world.create(storm_service("llama"))
         await eventually(lambda: world.is_ready("llama"))
         temporal = await Client.connect(temporal_server.address)

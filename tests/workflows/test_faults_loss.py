@@ -55,7 +55,7 @@ async def test_pods_that_fail_between_a_decision_and_its_delete_keep_the_floor(
     """Of three RoleSets one may be unavailable: it was to be deleted, then another one failed by itself."""
     monkeypatch.setattr(fences, "DECISION_LIFE", timedelta(seconds=decision_seconds))
     strategy = {"type": "RollingUpdate", "maxSurge": 0, "maxUnavailable": 1}
-    async with operator_in_process(control_plane.kubeconfig, temporal_proxy.address):
+    async with operator_in_process(control_plane.settings.operator_kubeconfig, temporal_proxy.address):
         await world.create(storm_service("llama", replicas=3, updateStrategy=strategy))
         async with world.kubelet():
             await eventually(lambda: world.is_at("llama", "v1", 3))
@@ -86,7 +86,7 @@ async def test_a_lost_database_of_temporal_in_mid_rollout_restarts_no_pod(
     control_plane: ControlPlane, world: World, temporal_server: TemporalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starter, "UNTENDED_SECONDS", 5.0)
-    async with operator_in_process(control_plane.kubeconfig, temporal_server.address):
+    async with operator_in_process(control_plane.settings.operator_kubeconfig, temporal_server.address):
         await world.create(storm_service("llama", replicas=2))
         await world.create(storm_service("other"))
         async with world.kubelet():
@@ -156,10 +156,12 @@ async def states(world: World) -> dict[str, str]:
 async def test_of_two_operators_the_one_cut_off_stops_and_the_other_takes_over(
     control_plane: ControlPlane, world: World, tmp_path: Path
 ) -> None:
-    api = ApiProxy(control_plane.kubeconfig, Points())
+    api = ApiProxy(control_plane.settings.operator_kubeconfig, Points())
     await api.start()
     first = OperatorProcess(api.kubeconfig(tmp_path / "cut"), control_plane.temporal_address, tmp_path / "first.log")
-    second = OperatorProcess(control_plane.kubeconfig, control_plane.temporal_address, tmp_path / "second.log")
+    second = OperatorProcess(
+        control_plane.settings.operator_kubeconfig, control_plane.temporal_address, tmp_path / "second.log"
+    )
     first.variables["BRIXFLOW_OPERATOR_IDENTITY"] = "first"
     second.variables["BRIXFLOW_OPERATOR_IDENTITY"] = "second"
     try:
@@ -192,7 +194,9 @@ async def test_of_two_operators_the_one_cut_off_stops_and_the_other_takes_over(
 async def test_a_settled_object_in_need_is_woken_by_the_next_operator_long_before_its_poll_is_missed(
     world: World, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    process = OperatorProcess(control_plane.kubeconfig, control_plane.temporal_address, tmp_path / "operator.log")
+    process = OperatorProcess(
+        control_plane.settings.operator_kubeconfig, control_plane.temporal_address, tmp_path / "operator.log"
+    )
     process.variables["BRIXFLOW_WATCH_HEARTBEAT_SECONDS"] = "15"
     try:
         await process.started()

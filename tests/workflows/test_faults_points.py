@@ -21,6 +21,7 @@ from tests.workflows.proxies import ApiProxy, Points, TemporalProxy
 from tests.workflows.rig import OperatorProcess, World, eventually, storm_service
 
 REPLICAS, SURGE = 2, 1
+ROLL_SECONDS = 90.0
 SAMPLE = [(3, True)]
 
 
@@ -43,8 +44,12 @@ class Struck:
         await self.world.create(storm_service("llama", replicas=REPLICAS, image="v0"))
         await eventually(lambda: self.world.is_at("llama", "v0", REPLICAS))
 
-    async def roll(self) -> None:
-        """Another image, to the end; an operator that died on the way is started again."""
+    async def roll(self, held_seconds: float = 0.0) -> None:
+        """Another image, to the end; an operator that died on the way is started again.
+
+        `held_seconds`: so long nothing can go on.
+        """
+        self._start_again()
         self.version += 1
         image = f"v{self.version}"
         seen = Sightings(self.world)
@@ -52,7 +57,7 @@ class Struck:
         await self.world.set_image("llama", image)
         restarting = asyncio.create_task(self._restart())
         try:
-            await eventually(lambda: self.world.is_at("llama", image, REPLICAS), seconds=90, what=str(self.points.log))
+            await self._arrives(image, ROLL_SECONDS + held_seconds)
         finally:
             restarting.cancel()
             watching.cancel()
@@ -66,8 +71,20 @@ class Struck:
             each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in await self.world.of("other", PODS)
         }
 
+    async def _arrives(self, image: str, seconds: float) -> None:
+        try:
+            await eventually(lambda: self.world.is_at("llama", image, REPLICAS), seconds=seconds)
+        except AssertionError as error:
+            said = await asyncio.to_thread(self.process.log.read_text)
+            error.add_note(f"points: {self.points.log}\noperator: {said[-4000:]}")
+            raise
+
     async def _restart(self) -> None:
         await self.points.struck.wait()
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """The last points of a rollout lie behind the moment at which all is as asked."""
         if self.process.process is None:
             self.process.start()
 
@@ -104,7 +121,10 @@ class Sightings:
 @pytest.fixture
 async def struck(control_plane: ControlPlane, world: World, tmp_path: Path) -> AsyncIterator[Struck]:
     points = Points()
-    api, temporal = ApiProxy(control_plane.kubeconfig, points), TemporalProxy(control_plane.temporal_address, points)
+    api, temporal = (
+        ApiProxy(control_plane.settings.operator_kubeconfig, points),
+        TemporalProxy(control_plane.temporal_address, points),
+    )
     await api.start()
     await temporal.start()
     process = OperatorProcess(api.kubeconfig(tmp_path / "kubeconfig"), temporal.address, tmp_path / "operator.log")
@@ -155,7 +175,7 @@ async def test_an_operator_that_stands_still_in_mid_step_goes_on_without_doing_a
         return False
 
     struck.points.aim(4, after=True, strike=stop)
-    await struck.roll()
+    await struck.roll(seconds)
     assert struck.points.struck.is_set()
 
 
@@ -171,7 +191,7 @@ async def test_an_api_server_that_is_away_in_mid_rollout_costs_nothing_but_time(
         return True
 
     struck.points.aim(4, after=False, strike=away)
-    await struck.roll()
+    await struck.roll(seconds)
     assert struck.points.struck.is_set()
 
 

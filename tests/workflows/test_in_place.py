@@ -147,6 +147,38 @@ async def test_a_pod_is_drained_before_its_image_changes(world: World, operator:
     assert max(waits) < 5.0
 
 
+@asynccontextmanager
+async def metrics(running: list[int]) -> AsyncIterator[int]:
+    """An engine that says how many requests run, the last number for ever; its port."""
+
+    async def page(request: web.Request) -> web.Response:
+        count = running.pop(0) if len(running) > 1 else running[0]
+        gauges = f'vllm:num_requests_running{{model_name="m"}} {count}.0\nvllm:num_requests_waiting 0.0\n'
+        return web.Response(text=f"# HELP of no interest\n{gauges}")
+
+    app = web.Application()
+    app.router.add_get("/metrics", page)
+    runner, port = web.AppRunner(app), free_port()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_drain_ends_once_the_engine_says_that_nothing_runs(world: World, operator: Operator) -> None:
+    running = [2, 1, 0]
+    body = in_place("pair", 1, drainSeconds=600)
+    async with metrics(running) as port, PaperNode(world, address="127.0.0.1").running():
+        body["spec"]["roles"][0]["template"]["metadata"]["labels"]["model.aibrix.ai/port"] = str(port)
+        await world.create(body)
+        await eventually(lambda: world.is_ready("pair", ROLESETS))
+        await edit(world, "pair", image="engine:v2")
+        await eventually(is_updated(world, "engine:v2"))
+    assert running == [0], "it was asked until the last request had ended"
+
+
 async def test_a_terminated_workflow_goes_on_where_the_pods_say(
     world: World, operator: Operator, temporal: Client, monkeypatch: Any
 ) -> None:
