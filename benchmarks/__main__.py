@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.figure import Figure, machine
 from benchmarks.whole import whole_system
 
-ALONE = ("kernel", "scrape", "planner", "admission", "gateway", "pace", "simulator")
+ALONE = ("kernel", "scrape", "planner", "admission", "gateway", "pace", "streams", "simulator")
 ON_A_SYSTEM = ("resident", "node_start", "creation", "rollouts", "at_rest")
 SUITES = (*ALONE, *ON_A_SYSTEM)
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light"}

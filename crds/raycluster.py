@@ -134,6 +134,7 @@ class RayClusterReplicaSetSpec(Schema):
 class RayClusterReplicaSetStatus(Schema):
     replicas: Int32
     fully_labeled_replicas: Int32 | None = None
+    terminating_replicas: Int32 | None = None
     ready_replicas: Int32 | None = None
     available_replicas: Int32 | None = None
     observed_generation: Int64 | None = None

@@ -3,6 +3,7 @@
  *
  *   CONTINUE  set headers, remove headers, maybe put `body` in place of the one it has
  *   REPLY     answer the client itself: status, set headers, body
+ *   ASK       put `question` to the collector, keep the request back, and tell the flow the answer
  *
  * Texts point into the flow, the message just given, static memory or the scratch: they hold until the
  * next call.
@@ -15,7 +16,7 @@
 #define BRIX_SETS 12
 #define BRIX_REMOVES 40
 
-typedef enum { BRIX_CONTINUE, BRIX_REPLY } brix_action_kind;
+typedef enum { BRIX_CONTINUE, BRIX_REPLY, BRIX_ASK } brix_action_kind;
 
 typedef struct {
     brix_text name;
@@ -27,9 +28,11 @@ typedef struct {
     uint32_t status;
     uint32_t sets;
     uint32_t removes;
+    uint32_t ask_ms; /* of ASK: how long the answer may take */
     int clear_route_cache;
     int body_changed;
     brix_text body;
+    brix_text question;
     brix_header_line set[BRIX_SETS];
     brix_text remove[BRIX_REMOVES];
 } brix_action;

@@ -23,7 +23,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from csrc import _kernel
+from csrc.flow_handle import OUTPUT_BYTES, Flow
 from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_profiles, put_settings, string
+from csrc.limit_table import LimitTable
 from csrc.records import (
     GAUGES,
     Candidate,
@@ -47,6 +49,8 @@ from csrc.records import (
     Settings,
     Swept,
     Totals,
+    User,
+    UserRules,
     Users,
     Verdict,
     WriterBusy,
@@ -61,6 +65,7 @@ __all__ = [
     "Flow",
     "KernelError",
     "LimitReached",
+    "LimitTable",
     "Limits",
     "MessageUnreadable",
     "ModelTotals",
@@ -76,6 +81,8 @@ __all__ = [
     "Settings",
     "Swept",
     "Totals",
+    "User",
+    "UserRules",
     "Users",
     "Verdict",
     "WriterBusy",
@@ -86,14 +93,6 @@ _lib: Any = _kernel.lib
 
 DEFAULT_FLOWS = 16384
 EXPLAINED = 1024
-OUTPUT_BYTES: int = _lib.BRIX_OUTPUT_BYTES
-SMALL_MESSAGE = 128 * 1024
-"""Up to here a body that the kernel changes fits the outputs that are kept."""
-_allocate = _ffi.new_allocator(should_clear_after_alloc=False)
-
-
-def _large(capacity: int) -> Any:
-    return _allocate("char[]", capacity)
 
 
 def _labels_blob(labels: Mapping[str, str]) -> bytes:
@@ -106,6 +105,7 @@ class SegmentWriter:
     def __init__(self, handle: Any, origin: Origin) -> None:
         self._handle = handle
         self._published: tuple[Pod, ...] = ()
+        self.limits = LimitTable(self._live)
         self._indexes: dict[str, int] = {}
         self.origin = origin
 
@@ -190,6 +190,9 @@ class SegmentWriter:
             pages_failed=raw.pages_failed,
             decisions={name: int(raw.decisions[line]) for line, name in STRATEGIES if raw.decisions[line]},
             without_data={name: int(raw.without_data[line]) for line, name in STRATEGIES if raw.without_data[line]},
+            asked=raw.asked,
+            unanswered=raw.unanswered,
+            degraded=raw.degraded,
             models=tuple(self._model_totals()),
             pods=tuple(self._pod_totals()),
         )
@@ -299,13 +302,17 @@ class SegmentReader:
         self._outputs: list[Any] = []
 
     @classmethod
-    def open(cls, path: str | Path, flows: int = DEFAULT_FLOWS) -> Self:
+    def open(cls, path: str | Path, flows: int = DEFAULT_FLOWS, held_bytes: int = 0, body_bytes: int = 0) -> Self:
         """Map the segment at `path` and claim a slot.
+
+        Requests whose bodies would make more than `held_bytes` together are refused (0: none is); one request counts
+        as `body_bytes` at most.
 
         Raises SegmentMissing before the first publish, SegmentForeign, LimitReached when no slot is free.
         """
         handle = _ffi.new("brix_reader **")
         check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
+        _lib.brix_reader_bound(handle[0], held_bytes, body_bytes)
         return cls(handle[0])
 
     @property
@@ -423,64 +430,3 @@ def _explained(row: Any, items: int) -> Candidate:
     address = bytes(_ffi.unpack(row.address, row.address_length)).decode(errors="replace")
     scores = tuple(None if row.scores[i] != row.scores[i] else float(row.scores[i]) for i in range(items))
     return Candidate(pod, address, row.load, scores, row.final, bool(row.picked))
-
-
-class Flow:
-    """One HTTP request from its headers to its last byte. `close` must be called, once or more."""
-
-    __slots__ = ("_handle", "_reader")
-
-    def __init__(self, reader: SegmentReader, handle: Any) -> None:
-        self._reader = reader
-        self._handle = handle
-
-    def _live(self) -> Any:
-        if self._handle is None or not self._reader.is_open:
-            raise MessageUnreadable("the flow is closed")
-        return self._handle
-
-    def process(self, message: bytes) -> bytes:
-        """Answer one serialized ProcessingRequest with one serialized ProcessingResponse.
-
-        Raises MessageUnreadable for bytes that are no such message: end the stream and close the flow.
-        """
-        handle, written = self._live(), _ffi.new("size_t *")
-        capacity = OUTPUT_BYTES if len(message) <= SMALL_MESSAGE else OUTPUT_BYTES + 2 * len(message)
-        output = self._reader.take_output() if capacity == OUTPUT_BYTES else _large(capacity)
-        try:
-            status = _lib.brix_flow_message(handle, message, len(message), output, capacity, written)
-            check(status, "ext_proc message")
-            return bytes(_ffi.buffer(output, written[0]))
-        finally:
-            if capacity == OUTPUT_BYTES:
-                self._reader.give_output(output)
-
-    @property
-    def is_complete(self) -> bool:
-        """True once the answer has been accounted."""
-        if self._handle is None or not self._reader.is_open:
-            return True
-        return bool(_lib.brix_flow_is_complete(self._handle))
-
-    def record(self) -> Record:
-        """The request as an access log shows it."""
-        raw = _ffi.new("brix_record *")
-        _lib.brix_flow_record(self._live(), raw)
-        return Record(
-            outcome=Outcome(raw.outcome),
-            code=raw.code,
-            request_id=string(raw.request_id),
-            model=string(raw.model),
-            strategy=string(raw.strategy),
-            pod=string(raw.pod),
-            address=string(raw.address),
-            streaming=bool(raw.streaming),
-            prompt_tokens=raw.prompt_tokens,
-            completion_tokens=raw.completion_tokens,
-        )
-
-    def close(self, end: End = End.STREAM) -> None:
-        """Close the books, if they are open, and give the flow back. Later calls change nothing."""
-        handle, self._handle = self._handle, None
-        if handle is not None and self._reader.is_open:
-            _lib.brix_flow_end(handle, int(end))

@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "counted.h"
+
 /* cdef: begin */
 typedef struct brix_writer brix_writer;
 typedef struct brix_reader brix_reader;
@@ -39,6 +41,7 @@ typedef enum {
     BRIX_FULL = 4,      /* a configured maximum is reached */
     BRIX_SYSTEM = 5,    /* the system refused; errno says why */
     BRIX_BAD = 6,       /* an argument or a message that cannot be read */
+    BRIX_ASKS = 7,      /* a question for the collector: brix_flow_question, then brix_flow_answer goes on */
 } brix_status;
 
 /* Configured maxima. Everything in the segment is laid out once from them. */
@@ -68,7 +71,18 @@ typedef struct {
     double fair_output_weight;
     double fair_fairness_weight;
     double fair_utilization_weight;
+    uint32_t users;           /* mask: BRIX_USERS_... */
+    uint32_t model_in_flight; /* requests of a model at one time on this node; 0: any number */
+    uint32_t pod_in_flight;   /* and on a pod */
+    uint32_t ask_ms;          /* what a request waits for the collector at most; 0: 50 */
 } brix_settings;
+
+enum {
+    BRIX_USERS_KNOWN = 1,    /* there are users with limits; without it a user's name means nothing */
+    BRIX_USERS_COMPLETE = 2, /* the segment holds them all: who is not in it is nobody */
+    BRIX_USERS_SHARED = 4,   /* limits are counted with other nodes: each request that has one is asked for */
+    BRIX_USERS_CLOSED = 8,   /* what cannot be asked is refused instead of being decided here */
+};
 
 typedef struct {
     brix_text key;     /* identity: one that changes when the pod is another, its uid */
@@ -104,78 +118,6 @@ typedef struct {
     uint32_t places_freed; /* places of pods that are gone and count nothing */
     uint32_t places_held;  /* places of pods that are gone and still count */
 } brix_swept;
-
-typedef enum {
-    BRIX_OUTCOME_NONE = 0,
-    BRIX_OUTCOME_OK = 1,
-    BRIX_OUTCOME_REJECTED = 2,
-    BRIX_OUTCOME_UPSTREAM_ERROR = 3,
-    BRIX_OUTCOME_CLIENT_CANCELLED = 4,
-    BRIX_OUTCOME_SHUTDOWN = 5,
-} brix_outcome;
-
-/* One counter of a model: how often this outcome with this HTTP status was its end.
-   code 0 gathers the statuses that have no line of their own. */
-typedef struct {
-    brix_outcome outcome;
-    uint32_t code;
-} brix_ending;
-
-#define BRIX_ENDINGS 32
-#define BRIX_DECISIONS 24
-#define BRIX_MODEL_NAME 256
-
-typedef struct {
-    uint64_t requests;  /* begun, ever */
-    int64_t in_flight;  /* begun and not ended */
-    uint32_t readers;   /* live slots */
-    uint64_t anomalies; /* counts that did not match; 0 in a sound system */
-    uint64_t unparsed;  /* successful answers whose usage could not be read */
-    uint64_t bytes;     /* size of the segment */
-    uint64_t decisions[BRIX_DECISIONS]; /* pods chosen, by strategy */
-    uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took without data of any candidate */
-    uint64_t pages;        /* metrics pages that engines gave */
-    uint64_t pages_failed; /* and did not */
-} brix_totals;
-
-/* Words of a model's times: buckets, and sums in microseconds. */
-enum {
-    BRIX_TOKEN_BUCKETS = 9,
-    BRIX_TIME_BUCKETS = 13,
-    BRIX_WHOLE_BUCKETS = 8,
-    BRIX_TIMES_PROMPT = 0,
-    BRIX_TIMES_COMPLETION = 9,
-    BRIX_TIMES_FIRST_TOKEN = 18,
-    BRIX_TIMES_TOKEN = 31, /* mean time of a token after the first */
-    BRIX_TIMES_ROUTING = 44, /* from the request's begin to its decision */
-    BRIX_TIMES_WHOLE = 57,
-    BRIX_TIMES_FIRST_TOKEN_SUM = 65,
-    BRIX_TIMES_TOKEN_SUM = 66,
-    BRIX_TIMES_ROUTING_SUM = 67,
-    BRIX_TIMES_WHOLE_SUM = 68,
-    BRIX_TIMES = 72,
-};
-
-/* The bucket of a value, nanoseconds or tokens, among those that begin at this word. */
-uint32_t brix_times_bucket(uint32_t first, uint64_t value);
-
-typedef struct {
-    char name[BRIX_MODEL_NAME]; /* empty: requests of no known model */
-    uint32_t name_length;
-    int64_t in_flight;
-    uint64_t endings[BRIX_ENDINGS];
-    uint64_t with_usage;
-    uint64_t prompt_tokens;
-    uint64_t completion_tokens;
-    uint64_t times[72]; /* BRIX_TIMES */
-} brix_model_totals;
-
-typedef struct {
-    uint32_t place;
-    uint32_t generation;
-    int64_t running;
-    uint64_t routed;
-} brix_pod_totals;
 
 /* What an engine says of itself, per pod and port. A gauge that is missing is NaN. Times are seconds, usages
    and shares go from 0 to 1, lengths are tokens a request. Averages are over the last seconds. */
@@ -268,6 +210,30 @@ brix_status brix_writer_users(brix_writer *writer, uint64_t now, brix_users *use
 brix_status brix_writer_user(brix_writer *writer, brix_text user, uint64_t now, double *total);
 /* As a decision does it. BRIX_BAD for an empty name. */
 brix_status brix_writer_user_add(brix_writer *writer, brix_text user, uint64_t input, uint64_t output, uint64_t now);
+
+typedef struct {
+    uint32_t exists;   /* 0: nobody of this name, for five seconds */
+    uint32_t replaces; /* 1: another user in whose row nothing counts may go for it */
+    uint64_t rpm;      /* 0: the default, as tpm */
+    uint64_t tpm;
+} brix_user_record;
+
+typedef struct {
+    uint64_t key; /* of brix_writer_user_limits */
+    uint64_t tokens;
+} brix_owed;
+
+/* A list of all users is told between begin and end: who is not told of then is forgotten. Outside of it single
+   users may be told of. now: CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked. BRIX_FULL: no room. */
+void brix_writer_users_begin(brix_writer *writer);
+brix_status brix_writer_user_limits(brix_writer *writer, brix_text user, const brix_user_record *record, uint64_t now,
+                                    uint64_t *key);
+void brix_writer_users_end(brix_writer *writer);
+/* Tokens that a user was charged with and the shared store was not told of: taken out, index moves on from 0.
+   BRIX_MISSING ends it. */
+brix_status brix_writer_owed(brix_writer *writer, uint32_t *index, uint64_t now, brix_owed *owed);
+/* How many names the segment has room for. */
+uint32_t brix_users_capacity(void);
 /* Name of the strategy that decisions[index] counts; length 0 beyond the last. A list counts as its first item. */
 brix_text brix_strategy_at(uint32_t index);
 /* What the counter endings[index] means; outcome NONE beyond the last. */
@@ -279,6 +245,10 @@ brix_ending brix_ending_at(uint32_t index);
    flows bounds the requests at one time. A child process must open its own reader. */
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **reader);
 void brix_reader_close(brix_reader *reader);
+
+/* Before the first flow: how many bytes of bodies may be held at one time, and how many of one request are ever
+   held, since the host refuses a longer one by itself. Beyond the first, requests are refused with 503. */
+void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body);
 
 /* --- flow: one HTTP request ------------------------------------------------------- */
 
@@ -292,6 +262,13 @@ brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t le
    output must hold BRIX_OUTPUT_BYTES and, where bodies may be changed, twice the message. BRIX_BAD: not such a message; the caller ends the flow. */
 brix_status brix_flow_message(brix_flow *flow, const char *message, size_t length, char *output, size_t capacity,
                               size_t *written);
+
+/* What is to be asked after BRIX_ASKS. It lies in the output, which must be kept for brix_flow_answer. */
+brix_text brix_flow_question(const brix_flow *flow);
+/* What the collector answered, empty when it did not in time. The output, the same as before, gets the answer to the
+   message that had to wait. */
+brix_status brix_flow_answer(brix_flow *flow, const char *answer, size_t length, char *output, size_t capacity,
+                             size_t *written);
 
 /* 1 once the answer has been accounted: nothing more will change. */
 int brix_flow_is_complete(const brix_flow *flow);
@@ -331,6 +308,7 @@ typedef enum {
     BRIX_BAD_FILTER = 5,
     BRIX_NO_CANDIDATE = 6,
     BRIX_OVERLOADED = 7,
+    BRIX_TOO_MANY = 8, /* in flight, of the model or on each of its pods */
 } brix_verdict;
 
 #define BRIX_TRIES 3
@@ -422,6 +400,24 @@ typedef struct {
 brix_status brix_scan_body(const char *path, size_t path_length, const char *body, size_t length, size_t chunk,
                            char *model, size_t model_capacity, char *text, size_t text_capacity,
                            brix_scan_result *result);
+
+/* --- the vocabulary, and counting tokens ------------------------------------------ */
+
+/* Write the vocabulary of byte-level BPE beside the segment at this path: tokens in the order of their ranks, token i
+   from offsets[i] to offsets[i + 1], the single bytes among them; classes has a byte for each code point (0 other,
+   1 letter, 2 number, 3 blank). Readers that open a segment later count with it. */
+brix_status brix_vocabulary_write(const char *segment, const char *text, const uint32_t *offsets, uint32_t count,
+                                  const uint8_t *classes);
+/* BRIX_OK when there is one that can be read. */
+brix_status brix_vocabulary_check(const char *segment);
+
+typedef struct brix_counter brix_counter;
+
+/* Counting alone, for tests and explanations. */
+brix_status brix_counter_open(const char *segment, brix_counter **counter);
+void brix_counter_close(brix_counter *counter);
+/* Tokens of a text that comes in chunks of chunk bytes (0: whole); limit + 1 when there are more. */
+uint64_t brix_counter_count(brix_counter *counter, const char *text, size_t length, size_t chunk, uint64_t limit);
 
 /* --- the metrics parser alone, for tests and the fuzzer ---------------------------- */
 

@@ -11,7 +11,7 @@ static const brix_text NAMES[MEMBERS] = {
 
 void brix_embedding_begin(brix_embedding *embedding)
 {
-    memset(embedding, 0, sizeof *embedding);
+    *embedding = (brix_embedding){.count = embedding->count};
 }
 
 /* The first one counts; the element at work is the last one that was begun. */
@@ -28,11 +28,19 @@ static void begin_text(brix_embedding *embedding)
 {
     embedding->is_text = 1;
     embedding->bytes = embedding->tokens = 0;
+    brix_count_begin(embedding->count, embedding->count->vocabulary, BRIX_EMBEDDING_TOKENS);
+}
+
+/* What is refused anyhow is not counted. */
+static int counts(const brix_embedding *embedding)
+{
+    return embedding->fault.what == NO_FAULT && embedding->total <= BRIX_EMBEDDING_TOTAL && !embedding->unreadable;
 }
 
 static void end_text(brix_embedding *embedding)
 {
     embedding->is_text = 0;
+    embedding->tokens = counts(embedding) ? brix_count_end(embedding->count) : 0;
     embedding->total += embedding->tokens;
     if (embedding->bytes == 0)
         note(embedding, EMPTY, 0);
@@ -47,8 +55,11 @@ void brix_embedding_bytes(brix_embedding *embedding, const char *bytes, size_t l
         embedding->type_length += (uint8_t)brix_text_copy(embedding->type + embedding->type_length, room,
                                                           (brix_text){bytes, length});
     }
-    if (embedding->is_text)
-        embedding->bytes += length;
+    if (!embedding->is_text)
+        return;
+    embedding->bytes += length;
+    if (counts(embedding))
+        brix_count_feed(embedding->count, bytes, length);
 }
 
 /* --- token arrays ----------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #ifndef BRIX_EMBEDDINGS_H
 #define BRIX_EMBEDDINGS_H
 
+#include "bpe.h"
 #include "out.h"
 #include "scan.h"
 
@@ -27,6 +28,7 @@ typedef struct {
 } brix_input_fault;
 
 typedef struct {
+    brix_count *count;  /* set before begin, which leaves it */
     uint8_t kind;       /* brix_kind of the whole input */
     uint8_t is_text;    /* the bytes that come now are text */
     uint8_t is_type;    /* ... or the type of a part */

@@ -26,6 +26,7 @@ enum {
     EXT_RESPONSE_BODY = 5,
     EXT_REQUEST_TRAILERS = 6,
     EXT_RESPONSE_TRAILERS = 7,
+    EXT_ATTRIBUTES = 9, /* beside one of the kinds */
 };
 
 /* Write what the access log takes from the flow, as metadata of the answer. */

@@ -51,8 +51,10 @@ brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t le
     memset(&flow->usage, 0, sizeof flow->usage);
     brix_intake_type(&flow->intake, BRIX_LITERAL(""));
     flow->decision.counted = 0;
+    flow->order.others = flow->order.served = flow->order.is_wanted = 0;
     flow->decision.model_place = 0;
-    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = flow->decision.profile_length = 0;
+    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
+    flow->decision.profile_length = 0;
     flow->index = index;
     flow->reader = reader;
     flow->view = brix_view_enter(reader);
@@ -112,6 +114,7 @@ void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code)
         count_usage(flow, cells);
         brix_times_count(flow);
     }
+    brix_flow_charge(flow);
     brix_finish(flow->view, &flow->decision);
 }
 
@@ -126,11 +129,12 @@ int brix_flow_try_again(brix_flow *flow)
     flow->tried[flow->tries++] = flow->decision.pod_place;
     brix_finish(flow->view, &flow->decision);
     flow->decision.model_place = 0;
-    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = flow->decision.profile_length = 0;
+    flow->decision.pod_name_length = flow->decision.address_length = flow->decision.strategy_length = 0;
+    flow->decision.profile_length = 0;
     flow->stage = FLOW_OPEN;
     flow->status = 0;
     flow->body_length = 0;
-    flow->too_many = flow->unanswered = 0;
+    flow->too_many = flow->unanswered = flow->is_local = 0;
     return 1;
 }
 
@@ -140,12 +144,34 @@ void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *sc
     brix_flow_settle(flow, BRIX_OUTCOME_REJECTED, refusal->status);
 }
 
+int brix_flow_hold(brix_flow *flow, uint64_t bytes)
+{
+    brix_reader *reader = flow->reader;
+    if (reader->held_limit == 0 || bytes <= flow->held)
+        return 1;
+    uint64_t more = bytes - flow->held;
+    if (atomic_fetch_add_explicit(&reader->held, more, memory_order_relaxed) + more > reader->held_limit) {
+        atomic_fetch_sub_explicit(&reader->held, more, memory_order_relaxed);
+        return 0;
+    }
+    flow->held = bytes;
+    return 1;
+}
+
+static void hold_nothing(brix_flow *flow)
+{
+    if (flow->held > 0)
+        atomic_fetch_sub_explicit(&flow->reader->held, flow->held, memory_order_relaxed);
+    flow->held = 0;
+}
+
 void brix_flow_end(brix_flow *flow, brix_end end)
 {
     if (end == BRIX_END_SHUTDOWN)
         brix_flow_settle(flow, BRIX_OUTCOME_SHUTDOWN, 503);
     else
         brix_flow_settle(flow, BRIX_OUTCOME_CLIENT_CANCELLED, 499);
+    hold_nothing(flow);
     brix_add(&flow->view->slot->ended, 1);
     brix_view_leave(flow->view);
     brix_flow_give(flow->reader, flow->index);

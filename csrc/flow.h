@@ -14,6 +14,7 @@
 #include "action.h"
 #include "intake.h"
 #include "names.h"
+#include "order.h"
 #include "reader.h"
 #include "session.h"
 #include "stream_usage.h"
@@ -41,6 +42,8 @@ struct brix_flow {
     const brix_endpoint *endpoint;
     brix_text authorization; /* valid inside the headers event only */
     uint64_t body_length;
+    uint64_t announced; /* content-length */
+    uint64_t held;      /* bytes of the body that count against the reader's bound */
     uint32_t model_length;
     uint32_t error_length;
     uint16_t strategy_length;
@@ -64,7 +67,14 @@ struct brix_flow {
     uint8_t filter_cut;
     uint8_t tries;      /* pods that were chosen before and could not be reached */
     uint8_t unanswered; /* the host learned that the pod gave no byte */
+    uint8_t is_local;   /* the host learned that the answer is its own */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
+    uint8_t user_cut;   /* the user's name is too long to be anybody's */
+    uint8_t is_admitted;
+    uint8_t is_whole;   /* the body was, when the request was decided */
+    uint8_t asks;       /* a question is with the collector */
+    uint8_t waits;      /* for the host: the kind of message that waits for its answer */
+    uint8_t update_length;
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
     brix_names names;   /* for the host: of the headers that the request has */
@@ -74,7 +84,12 @@ struct brix_flow {
     uint8_t has_content;     /* one did */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
+    char update[12]; /* requests of the user in this minute, when they are counted */
+    brix_text question;
+    brix_text kept; /* for ext_proc: a changed body that waits with its request, in the caller's output */
+    uint64_t kept_to; /* bytes of that output that are in use */
     brix_decision decision;
+    brix_order order;
     brix_usage usage;
     brix_intake intake;
     char strategy[BRIX_STRATEGY];
@@ -95,6 +110,9 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
 /* A chunk of the request's body. The pod is chosen with end, or as soon as the object is complete (a body that
    trailers follow never says end), unless the host asked for whole bodies. */
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
+/* The collector answered the question of an action ASK; empty: not in time. The action is that of the event which
+   had to wait. */
+void brix_flow_answered(brix_flow *flow, brix_text answer, brix_out *scratch, brix_action *action);
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
@@ -109,10 +127,17 @@ void brix_flow_edit_chunk(brix_flow *flow, brix_text chunk, brix_out *scratch, b
    BRIX_TRY_NS); 0: it stays as it is. */
 int brix_flow_try_again(brix_flow *flow);
 
+/* Envoy's words for an upstream that was lost before its answer began; an overflow is Envoy's own limit. */
+int brix_means_unanswered(brix_text details);
+/* Before the answer's headers: what the host knows of where they come from, by Envoy's name of the attribute. */
+void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value);
 void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action);
 void brix_flow_response_trailers(brix_flow *flow, brix_action *action);
+
+/* 1: `bytes` of this request's body may be held from here on, until the flow ends. 0: that would be too many. */
+int brix_flow_hold(brix_flow *flow, uint64_t bytes);
 
 /* The word for an outcome in logs; empty while there is none. */
 brix_text brix_outcome_name(brix_outcome outcome);
@@ -121,5 +146,18 @@ brix_text brix_outcome_name(brix_outcome outcome);
 void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code);
 /* Reply to the client and close the books as rejected. */
 void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *scratch, brix_action *action);
+
+/* --- what users and models may take (flow_quota.c) ---- */
+
+/* What the headers tell of the user's limits; nothing is taken. 0: refused. */
+int brix_flow_peek(brix_flow *flow, brix_out *scratch, brix_action *action);
+/* Take what the decided request takes of its user and its model. 0: refused, or it has to wait for the collector. */
+int brix_flow_admit(brix_flow *flow, brix_out *scratch, brix_action *action);
+/* Charge the user with what the answer used. */
+void brix_flow_charge(const brix_flow *flow);
+/* 1 when the stream that the client asks for would not tell it the usage. */
+int brix_flow_lacks_usage(const brix_flow *flow);
+/* The action of a request that was decided and admitted. */
+void brix_flow_send(brix_flow *flow, brix_action *action);
 
 #endif

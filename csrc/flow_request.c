@@ -3,6 +3,7 @@
 #include "flow.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "profile.h"
 
 #define TRACE_ID 32
 #define BYTES_PER_TOKEN 4 /* an estimate */
@@ -39,11 +40,19 @@ static uint16_t keep_whole(char *target, size_t capacity, brix_text value)
     return cut ? 0 : length;
 }
 
+/* A name that is too long is nobody's. */
+static void note_user(brix_flow *flow, brix_text value)
+{
+    uint16_t length = keep(flow->user, sizeof flow->user, value, &flow->user_cut);
+    flow->user_length = flow->user_cut ? 0 : length;
+}
+
 /* What a client may not say: it is ours to the engine and to Envoy's routes. */
 static int is_reserved(brix_text name)
 {
     return brix_text_folds(name, BRIX_LITERAL("target-pod")) || brix_text_folds(name, BRIX_LITERAL("target-pod-ip")) ||
-           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-"));
+           brix_text_folds(name, BRIX_LITERAL("model")) || brix_text_starts(name, BRIX_LITERAL("x-error-")) ||
+           brix_text_starts(name, BRIX_LITERAL("x-brixflow-"));
 }
 
 void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, brix_action *action)
@@ -63,11 +72,13 @@ void brix_flow_request_header(brix_flow *flow, brix_text name, brix_text value, 
     else if (brix_text_folds(name, BRIX_LITERAL("external-filter")))
         flow->filter_length = keep(flow->filter, sizeof flow->filter, value, &flow->filter_cut);
     else if (brix_text_folds(name, BRIX_LITERAL("user")))
-        flow->user_length = keep_whole(flow->user, sizeof flow->user, value);
+        note_user(flow, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-session-id")))
         flow->session_id_length = keep_whole(flow->session_id, sizeof flow->session_id, value);
     else if (brix_text_folds(name, BRIX_LITERAL("x-aibrix-session-key")))
         flow->session_key_length = keep_whole(flow->session_key, sizeof flow->session_key, value);
+    else if (brix_text_folds(name, BRIX_LITERAL("content-length")))
+        flow->announced = brix_text_number(value);
     else if (brix_text_folds(name, BRIX_LITERAL("config-profile")))
         flow->profile_length = keep_whole(flow->profile, sizeof flow->profile, value);
     else if (brix_text_folds(name, BRIX_LITERAL("content-type")))
@@ -162,6 +173,24 @@ static int refuse_bodyless(brix_flow *flow, gate gate, brix_out *scratch, brix_a
     return 1;
 }
 
+/* The bodies of all requests together are bounded, or a few hundred uploads would end Envoy. */
+static void refuse_load(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .marker = BRIX_LITERAL("Retry-After"),
+                            .marker_value = BRIX_LITERAL("1"),
+                            .before = BRIX_LITERAL("too many bytes of request bodies are held"),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+/* Before a body that the host hands over only as a whole, what it announces is what it will take. */
+static int may_announce(brix_flow *flow)
+{
+    uint64_t most = flow->reader->body_limit;
+    return flow->whole_bodies || brix_flow_hold(flow, flow->announced < most ? flow->announced : most);
+}
+
 void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (flow->stage != FLOW_OPEN || brix_flow_is_complete(flow))
@@ -179,8 +208,13 @@ void brix_flow_request_headers_done(brix_flow *flow, int end, brix_out *scratch,
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
     if (end && refuse_bodyless(flow, gate, scratch, action))
         return;
+    if (!may_announce(flow))
+        return refuse_load(flow, scratch, action);
+    if (!brix_flow_peek(flow, scratch, action))
+        return;
     if (flow->endpoint)
-        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model);
+        brix_intake_begin(&flow->intake, flow->endpoint, flow->model, sizeof flow->model, flow->view->vocabulary,
+                          brix_profile_is_auto((brix_text){flow->profile, flow->profile_length}));
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     action->clear_route_cache = 1;
 }
@@ -225,6 +259,21 @@ static void refuse_filter(brix_flow *flow, brix_out *scratch, brix_action *actio
     refuse_routing(flow, refusal, scratch, action);
 }
 
+#define IN_FLIGHT_RETRY BRIX_LITERAL("1") /* seconds */
+
+static void refuse_more(brix_flow *flow, brix_text model, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 429,
+                            .marker = BRIX_LITERAL("x-error-in-flight-exceeded"),
+                            .marker_value = BRIX_LITERAL("true"),
+                            .before = BRIX_LITERAL("model: "),
+                            .subject = model,
+                            .after = BRIX_LITERAL(" has too many requests in flight"),
+                            .code = BRIX_LITERAL("rate_limit_exceeded")};
+    brix_flow_refuse(flow, &refusal, scratch, action);
+    brix_action_set(action, BRIX_LITERAL("retry-after"), IN_FLIGHT_RETRY);
+}
+
 static brix_text content_length(brix_flow *flow)
 {
     brix_out out = {flow->content_length, 0, sizeof flow->content_length, 0};
@@ -239,26 +288,47 @@ static void rewrite_path(const brix_flow *flow, brix_action *action)
         brix_action_set(action, BRIX_LITERAL(":path"), flow->endpoint->xdit);
 }
 
-static void send_to_pod(brix_flow *flow, int is_whole, brix_action *action)
+static void send_to_pod(brix_flow *flow, brix_action *action)
 {
-    flow->stage = FLOW_ROUTED;
     rewrite_path(flow, action);
     brix_action_set(action, BRIX_LITERAL("routing-strategy"), brix_decision_strategy(&flow->decision));
     brix_action_set(action, BRIX_LITERAL("target-pod"), brix_decision_address(&flow->decision));
-    if (is_whole)
+    if (flow->order.is_wanted)
+        brix_order_tell(&flow->order, &flow->decision, action);
+    if (flow->is_whole)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     brix_action_set(action, BRIX_LITERAL("x-request-id"), request_id(flow));
     action->clear_route_cache = 1;
 }
 
-static void send_to_model(brix_flow *flow, brix_text model, int is_whole, brix_action *action)
+static brix_text model_of(const brix_flow *flow)
 {
-    flow->stage = FLOW_ROUTED;
+    return (brix_text){flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+}
+
+static void send_to_model(brix_flow *flow, brix_action *action)
+{
     rewrite_path(flow, action);
-    brix_action_set(action, BRIX_LITERAL("model"), model);
-    if (is_whole && flow->hides_usage)
+    brix_action_set(action, BRIX_LITERAL("model"), model_of(flow));
+    if (flow->is_whole && flow->hides_usage)
         brix_action_set(action, BRIX_LITERAL("content-length"), content_length(flow));
     action->clear_route_cache = 1;
+}
+
+void brix_flow_send(brix_flow *flow, brix_action *action)
+{
+    flow->stage = FLOW_ROUTED;
+    flow->is_admitted = 1;
+    if (flow->decision.verdict == BRIX_CHOSEN)
+        send_to_pod(flow, action);
+    else
+        send_to_model(flow, action);
+}
+
+int brix_flow_lacks_usage(const brix_flow *flow)
+{
+    return flow->is_streaming && flow->endpoint->id == BRIX_CHAT &&
+           flow->intake.scan.found[BRIX_FIELD_INCLUDE_USAGE].kind != BRIX_TRUE;
 }
 
 static brix_verdict decide(brix_flow *flow, brix_text model)
@@ -280,6 +350,8 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
         flow->decided_at = request.now;
     brix_held held = brix_hold(flow->view);
     brix_decide(flow->view, held.topology, &request, &flow->decision);
+    if (flow->order.is_wanted)
+        brix_order_line_up(&flow->order, flow->view, held.topology, &request, &flow->decision);
     brix_release(&held);
     return flow->decision.verdict;
 }
@@ -297,12 +369,14 @@ static brix_verdict judge(brix_flow *flow, brix_text model)
 
 static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action *action)
 {
-    brix_text model = {flow->model, flow->model_length < BRIX_MODEL_LIMIT ? flow->model_length : BRIX_MODEL_LIMIT};
+    brix_text model = model_of(flow);
+    flow->is_whole = (uint8_t)is_whole;
     switch (judge(flow, model)) {
     case BRIX_CHOSEN:
-        return send_to_pod(flow, is_whole, action);
     case BRIX_NO_STRATEGY:
-        return send_to_model(flow, model, is_whole, action);
+        if (brix_flow_admit(flow, scratch, action))
+            brix_flow_send(flow, action);
+        return;
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
@@ -311,6 +385,8 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
         return refuse_strategy(flow, scratch, action);
     case BRIX_BAD_FILTER:
         return refuse_filter(flow, scratch, action);
+    case BRIX_TOO_MANY:
+        return refuse_more(flow, model, scratch, action);
     default:
         return refuse_target(flow, scratch, action);
     }
@@ -332,12 +408,14 @@ static void conclude(brix_flow *flow, int is_whole, brix_out *scratch, brix_acti
 
 void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
 {
-    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING)
+    if (brix_flow_is_complete(flow) || flow->stage == FLOW_ROUTED || flow->stage == FLOW_ANSWERING || flow->asks)
         return;
     if (flow->stage == FLOW_OPEN || !flow->endpoint)
         return refuse_plainly(flow, 501, BRIX_LITERAL("unknown request path"), scratch, action);
-    brix_intake_feed(&flow->intake, chunk);
     flow->body_length += chunk.length;
+    if (!brix_flow_hold(flow, flow->body_length))
+        return refuse_load(flow, scratch, action);
+    brix_intake_feed(&flow->intake, chunk);
     if (!flow->whole_bodies)
         brix_flow_edit_chunk(flow, chunk, scratch, action);
     if (end || (!flow->whole_bodies && brix_intake_is_complete(&flow->intake)))
@@ -346,7 +424,7 @@ void brix_flow_request_body(brix_flow *flow, brix_text chunk, int end, brix_out 
 
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
-    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow))
+    if (flow->stage != FLOW_HEADERS || !flow->endpoint || brix_flow_is_complete(flow) || flow->asks)
         return;
     conclude(flow, 0, scratch, action);
 }

@@ -1,4 +1,6 @@
+#define _POSIX_C_SOURCE 200809L
 #include "flow.h"
+#include "gauges.h"
 #include "kernel.h"
 #include "times.h"
 #include "trouble.h"
@@ -15,6 +17,24 @@ static uint32_t parse_status(brix_text value)
         status = status * 10 + (uint32_t)(value.at[i] - '0');
     }
     return status;
+}
+
+int brix_means_unanswered(brix_text details)
+{
+    return brix_text_starts(details, BRIX_LITERAL("upstream_reset_before_response_started")) &&
+           !brix_text_holds(details, BRIX_LITERAL("{overflow"));
+}
+
+void brix_flow_attribute(brix_flow *flow, brix_text name, brix_text value)
+{
+    if (flow->stage == FLOW_ANSWERING)
+        return;
+    if (brix_text_is(name, BRIX_LITERAL("upstream.address")))
+        brix_order_note(&flow->order, value);
+    if (!brix_text_is(name, BRIX_LITERAL("response.code_details")))
+        return;
+    flow->is_local = !brix_text_is(value, BRIX_LITERAL("via_upstream"));
+    flow->unanswered = brix_means_unanswered(value);
 }
 
 void brix_flow_response_header(brix_flow *flow, brix_text name, brix_text value)
@@ -39,6 +59,8 @@ static void set_contract(brix_flow *flow, brix_action *action)
 {
     brix_action_set(action, BRIX_LITERAL("x-went-into-req-headers"), BRIX_LITERAL("true"));
     brix_action_set(action, BRIX_LITERAL("request-id"), (brix_text){flow->request_id, flow->request_id_length});
+    if (flow->update_length)
+        brix_action_set(action, BRIX_LITERAL("x-update-rpm"), (brix_text){flow->update, flow->update_length});
     if (flow->decision.is_auto)
         brix_action_set(action, BRIX_LITERAL("x-aibrix-config-profile"),
                         (brix_text){flow->decision.profile, flow->decision.profile_length});
@@ -66,9 +88,11 @@ static int is_repliable(uint32_t status)
            status == 429 || status == 431 || (status >= 500 && status <= 508) || status == 510 || status == 511;
 }
 
+/* What the host itself refuses never came from an engine. */
 static void settle_answer(brix_flow *flow)
 {
-    brix_flow_settle(flow, is_success(flow->status) ? BRIX_OUTCOME_OK : BRIX_OUTCOME_UPSTREAM_ERROR, flow->status);
+    brix_outcome bad = flow->is_local && flow->status < 500 ? BRIX_OUTCOME_REJECTED : BRIX_OUTCOME_UPSTREAM_ERROR;
+    brix_flow_settle(flow, is_success(flow->status) ? BRIX_OUTCOME_OK : bad, flow->status);
 }
 
 static void reply_instead(brix_flow *flow, brix_text body, brix_action *action)
@@ -117,12 +141,14 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
     if (brix_flow_is_complete(flow) || flow->stage == FLOW_ANSWERING)
         return;
     flow->stage = FLOW_ANSWERING;
+    if (flow->order.is_wanted)
+        brix_order_settle(&flow->order, flow->view, &flow->decision, flow->unanswered, brix_clock());
     if (flow->decision.address_length > 0 && !flow->unanswered)
         brix_trouble_served(flow->view, flow->decision.pod_place, flow->decision.generation);
     if (flow->status == 0)
         flow->status = 500;
     set_contract(flow, action);
-    if (!is_success(flow->status))
+    if (!is_success(flow->status) && !flow->is_local)
         begin_error(flow, end, scratch, action);
     else if (flow->hides_usage && !flow->is_encoded && !end)
         begin_stream(flow, action);

@@ -84,6 +84,9 @@ def put_settings(writer: Any, settings: Settings) -> None:
     texts.fill(raw.api_key, settings.api_key)
     raw.hide_pod_address = int(settings.hide_pod_address)
     raw.leave_streams = int(not settings.count_streams)
+    raw.users = settings.users.mask
+    raw.ask_ms = round(settings.ask_within.total_seconds() * 1000)
+    raw.model_in_flight, raw.pod_in_flight = settings.model_in_flight, settings.pod_in_flight
     raw.fair_window_ms = round(fair.window.total_seconds() * 1000)
     raw.fair_least_tokens, raw.fair_most_tokens = fair.least_tokens, fair.most_tokens
     raw.fair_full_load = fair.full_load

@@ -6,6 +6,12 @@ static void take_text(void *context, const char *bytes, size_t length)
     intake->text_bytes = bytes ? intake->text_bytes + length : 0;
     if (intake->scan.watch)
         brix_embedding_bytes(&intake->embedding, bytes, length);
+    if (!intake->counts_text)
+        return;
+    if (bytes)
+        brix_count_feed(&intake->count, bytes, length);
+    else
+        brix_count_begin(&intake->count, intake->vocabulary, BRIX_COUNTED_TOKENS);
 }
 
 static void watch_input(void *context, const brix_scan *scan, uint32_t level, brix_kind kind, int ends)
@@ -18,19 +24,30 @@ void brix_intake_type(brix_intake *intake, brix_text content_type)
     brix_form_type_of(&intake->form, content_type);
 }
 
-void brix_intake_begin(brix_intake *intake, const brix_endpoint *endpoint, char *model, size_t capacity)
+void brix_intake_begin(brix_intake *intake, const brix_endpoint *endpoint, char *model, size_t capacity,
+                       const brix_vocabulary *vocabulary, int counts_text)
 {
+    int is_watched = endpoint->text == BRIX_TEXT_WATCHED;
     intake->endpoint = endpoint;
+    intake->vocabulary = vocabulary;
+    intake->counts_text = counts_text && !is_watched && endpoint->text != BRIX_TEXT_NONE;
     intake->text_bytes = 0;
+    brix_count_begin(&intake->count, vocabulary, BRIX_COUNTED_TOKENS);
     if (endpoint->is_form) {
         brix_form_begin(&intake->form, model, capacity);
         return;
     }
     brix_scan_begin(&intake->scan, endpoint->text, model, capacity, take_text, intake);
-    if (endpoint->text != BRIX_TEXT_WATCHED)
+    if (!is_watched)
         return;
     intake->scan.watch = watch_input;
+    intake->embedding.count = &intake->count;
     brix_embedding_begin(&intake->embedding);
+}
+
+int brix_intake_counts(const brix_intake *intake)
+{
+    return intake->vocabulary && (intake->counts_text || intake->endpoint->text == BRIX_TEXT_WATCHED);
 }
 
 void brix_intake_feed(brix_intake *intake, brix_text chunk)
@@ -63,8 +80,12 @@ int brix_intake_streams(const brix_intake *intake)
     return brix_endpoint_streams(intake->endpoint, &intake->scan);
 }
 
-void brix_intake_features(const brix_intake *intake, brix_request *request)
+void brix_intake_features(brix_intake *intake, brix_request *request)
 {
+    if (brix_intake_counts(intake)) {
+        request->prompt_tokens = intake->scan.watch ? intake->embedding.total : brix_count_end(&intake->count);
+        request->knows |= 1;
+    }
     if (!intake->endpoint->is_form && brix_scan_max_tokens(&intake->scan, &request->max_tokens))
         request->knows |= 2;
 }

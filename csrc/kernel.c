@@ -32,10 +32,10 @@ static void count_model(const brix_view *view, const brix_model_row *model, brix
         brix_add(&view->slot->anomalies, 1);
 }
 
-static void count_pod(const brix_view *view, const brix_pod_row *pod, brix_decision *decision)
+static void count_pod(const brix_view *view, uint32_t place, uint32_t generation, brix_decision *decision)
 {
-    brix_pod_cells *cells = brix_slot_pod(&view->map, view->slot, pod->place);
-    if (brix_cell_take(&cells->running, pod->generation))
+    brix_pod_cells *cells = brix_slot_pod(&view->map, view->slot, place);
+    if (brix_cell_take(&cells->running, generation))
         decision->counted |= 2;
     else
         brix_add(&view->slot->anomalies, 1);
@@ -73,6 +73,50 @@ static void account_user(const brix_search *search)
                       search->now);
 }
 
+/* Requests in flight of one cell over all live slots. */
+static uint64_t sum_of(const brix_view *view, const brix_cell *own, uint32_t generation)
+{
+    size_t offset = (size_t)((const char *)own - (const char *)view->slot);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < view->map.limits.readers; i++) {
+        brix_slot *slot = brix_map_slot(&view->map, i);
+        if (atomic_load_explicit(&slot->state, memory_order_relaxed) == BRIX_SLOT_CLAIMED)
+            sum += brix_cell_for((brix_cell *)(void *)((char *)slot + offset), generation);
+    }
+    return sum;
+}
+
+/* Counted first and looked at then: two that come at once may both be refused, never both be one too many. */
+static int is_one_too_many(const brix_view *view, brix_cell *own, uint32_t generation, uint32_t limit)
+{
+    if (limit == 0 || sum_of(view, own, generation) <= limit)
+        return 0;
+    brix_cell_give(own, generation);
+    return 1;
+}
+
+static int pod_fits(const brix_search *search, const brix_pod_row *pod, brix_decision *decision)
+{
+    const brix_view *view = search->view;
+    brix_cell *own = &brix_slot_pod(&view->map, view->slot, pod->place)->running;
+    if (!(decision->counted & 2) || !is_one_too_many(view, own, pod->generation, search->pod_limit))
+        return 1;
+    decision->counted &= (uint8_t)~2u;
+    return 0;
+}
+
+/* 1 when only the limit left no candidate. */
+static int is_limit_the_reason(brix_search *search)
+{
+    if (search->pod_limit == 0)
+        return 0;
+    search->pod_limit = 0;
+    search->candidates = 0;
+    search->is_collected = 0;
+    brix_survey(search);
+    return search->candidates > 0;
+}
+
 static brix_verdict pick(brix_search *search, brix_decision *decision)
 {
     uint32_t blind = 0;
@@ -83,13 +127,15 @@ static brix_verdict pick(brix_search *search, brix_decision *decision)
     const brix_pod_row *pod = brix_pick(search, &blind);
     decision->candidates = search->candidates;
     if (!pod)
-        return BRIX_NO_CANDIDATE;
-    record_pod(search, pod, decision);
-    if (!search->rows) {
-        count_pod(search->view, pod, decision);
+        return is_limit_the_reason(search) ? BRIX_TOO_MANY : BRIX_NO_CANDIDATE;
+    if (!search->rows && !search->is_imagined) {
+        count_pod(search->view, pod->place, pod->generation, decision);
+        if (!pod_fits(search, pod, decision))
+            return BRIX_TOO_MANY;
         count_decision(search, blind);
         account_user(search);
     }
+    record_pod(search, pod, decision);
     decision->sticky = (search->needs & BRIX_NEEDS_SESSION) != 0;
     return BRIX_CHOSEN;
 }
@@ -150,7 +196,9 @@ static void begin(brix_search *search, const brix_view *view, brix_topology *top
     search->needs = search->candidates = 0;
     search->plan.items = 0;
     search->rows = NULL;
+    search->is_imagined = 0;
     search->is_collected = search->leaves_out = 0;
+    search->pod_limit = topology->limits.pod_in_flight;
 }
 
 static void begin_decision(brix_decision *decision)
@@ -170,8 +218,27 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
         return;
     begin(&search, view, topology, request);
     decision->verdict = judge(&search, request, decision);
-    if (decision->verdict == BRIX_CHOSEN || decision->verdict == BRIX_NO_STRATEGY)
-        count_model(view, search.model, decision);
+    if (decision->verdict != BRIX_CHOSEN && decision->verdict != BRIX_NO_STRATEGY)
+        return;
+    count_model(view, search.model, decision);
+    brix_cell *own = &brix_slot_model(view->slot, decision->model_place)->in_flight;
+    if (!(decision->counted & 1) ||
+        !is_one_too_many(view, own, search.model->generation, topology->limits.model_in_flight))
+        return;
+    decision->counted &= (uint8_t)~1u;
+    brix_finish(view, decision);
+    decision->verdict = BRIX_TOO_MANY;
+}
+
+void brix_imagine(const brix_view *view, brix_topology *topology, const brix_request *request, brix_decision *decision)
+{
+    brix_search search;
+    begin_decision(decision);
+    if (!topology)
+        return;
+    begin(&search, view, topology, request);
+    search.is_imagined = 1;
+    decision->verdict = judge(&search, request, decision);
 }
 
 typedef struct {
@@ -217,6 +284,28 @@ uint32_t brix_explain(const brix_view *view, brix_topology *topology, const brix
     return told.count;
 }
 
+static void give_pod(const brix_view *view, brix_decision *decision)
+{
+    brix_cell *cell = &brix_slot_pod(&view->map, view->slot, decision->pod_place)->running;
+    if ((decision->counted & 2) && !brix_cell_give(cell, decision->generation))
+        brix_add(&view->slot->anomalies, 1);
+    decision->counted &= (uint8_t)~2u;
+}
+
+void brix_move(const brix_view *view, brix_decision *decision, const brix_decision *imagined)
+{
+    if (!(decision->counted & 2))
+        return;
+    give_pod(view, decision);
+    decision->pod_place = imagined->pod_place;
+    decision->generation = imagined->generation;
+    decision->pod_name_length = imagined->pod_name_length;
+    decision->address_length = imagined->address_length;
+    memcpy(decision->pod_name, imagined->pod_name, imagined->pod_name_length);
+    memcpy(decision->address, imagined->address, imagined->address_length);
+    count_pod(view, decision->pod_place, decision->generation, decision);
+}
+
 void brix_finish(const brix_view *view, brix_decision *decision)
 {
     if (decision->counted & 1) {
@@ -224,10 +313,6 @@ void brix_finish(const brix_view *view, brix_decision *decision)
         if (!brix_cell_give(cell, brix_cell_generation(brix_read(cell))))
             brix_add(&view->slot->anomalies, 1);
     }
-    if (decision->counted & 2) {
-        brix_cell *cell = &brix_slot_pod(&view->map, view->slot, decision->pod_place)->running;
-        if (!brix_cell_give(cell, decision->generation))
-            brix_add(&view->slot->anomalies, 1);
-    }
+    give_pod(view, decision);
     decision->counted = 0;
 }

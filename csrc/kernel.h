@@ -19,6 +19,11 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
 uint32_t brix_explain(const brix_view *view, brix_topology *topology, const brix_request *request,
                       brix_explained_item *items, uint32_t *item_count, brix_explained *rows, uint32_t capacity,
                       brix_decision *decision);
+/* Decide without counting anything. */
+void brix_imagine(const brix_view *view, brix_topology *topology, const brix_request *request,
+                  brix_decision *decision);
+/* Count what was decided on the pod of an imagined decision instead. */
+void brix_move(const brix_view *view, brix_decision *decision, const brix_decision *imagined);
 /* Take the counts back; once, whatever the caller does. */
 void brix_finish(const brix_view *view, brix_decision *decision);
 

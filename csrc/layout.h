@@ -10,6 +10,7 @@
  *   minor 1: gauges          one array over the pod places per gauge: what the engines said of themselves
  *            more            counters that the slots of minor 0 had no room for: retained x2, slots
  *   minor 2: users           tokens per user and part of a window, for fair sharing
+ *   minor 3: limits          what users and models may still take; see quota.h
  *   minor 4: times           how long the requests of a model took: retained x2, slots; see times.h
  *            (prefix index: a region to come, offset 0 until then)
  *
@@ -125,6 +126,14 @@ typedef struct {
     uint32_t utilization_weight;
 } brix_fair_words;
 
+/* As brix_settings says it. */
+typedef struct {
+    uint32_t users; /* mask: BRIX_USERS_... */
+    uint32_t model_in_flight; /* 0: any number */
+    uint32_t pod_in_flight;
+    uint32_t ask_ms; /* 0: 50 */
+} brix_limit_words;
+
 typedef struct {
     uint64_t sequence;
     uint32_t models;
@@ -137,7 +146,8 @@ typedef struct {
     brix_span default_strategy;
     brix_fair_words fair;
     uint32_t leave_streams;
-    uint32_t spare[7];
+    brix_limit_words limits;
+    uint32_t spare[3];
 } brix_topology;
 
 /* A count that belongs to one generation: generation in the high half, count in the low. */
@@ -184,10 +194,24 @@ typedef struct {
 } brix_user;
 
 typedef struct {
+    alignas(64) _Atomic uint64_t name; /* 0: free */
+    _Atomic uint64_t kind;    /* stamp of the collector's list : 32 | brix_limit_kind : 32 */
+    _Atomic uint64_t rpm;     /* as recorded; of a model, requests a second */
+    _Atomic uint64_t tpm;
+    _Atomic uint64_t touched; /* nanoseconds */
+    _Atomic uint64_t requests; /* window : 32 | count : 32 */
+    _Atomic uint64_t tokens;  /* window : 24 | count : 40, as owed */
+    _Atomic uint64_t owed;
+} brix_limit;
+
+typedef struct {
     _Atomic uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took blindly, by strategy */
     _Atomic uint64_t pages;        /* of engines, as the collector counts them in the retained row: given, */
     _Atomic uint64_t pages_failed; /* and not given */
-    _Atomic uint64_t spare[38];
+    _Atomic uint64_t spare[35];
+    _Atomic uint64_t asked;      /* questions to the collector */
+    _Atomic uint64_t unanswered; /* that it did not answer in time */
+    _Atomic uint64_t degraded;   /* that it answered without its store */
 } brix_more;
 
 #endif

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "module.h"
 
 _Static_assert(BRIX_TRIES <= BRIX_MODULE_TRY_BITS + 1, "the number of a try fits the low bits of a flow's address");
@@ -107,7 +106,7 @@ int envoy_dynamic_module_on_http_filter_request_body(void *host, const void *str
 {
     brix_flow *flow = flow_of(stream);
     if (!flow || brix_flow_is_complete(flow) || !brix_act_on_request_body(host, flow, end))
-        return ENVOY_STOP_NO_BUFFER;
+        return flow && flow->asks ? ENVOY_STOP_AND_BUFFER : ENVOY_STOP_NO_BUFFER;
     return end ? ENVOY_CONTINUE : ENVOY_STOP_AND_BUFFER;
 }
 
@@ -130,6 +129,40 @@ static void tell_response_header(void *host, brix_flow *flow, brix_text name)
     if (envoy_dynamic_module_callback_http_get_header(host, ENVOY_RESPONSE_HEADERS, brix_to_envoy(name), &value, 0,
                                                       NULL))
         brix_flow_response_header(flow, name, brix_from_envoy(value));
+}
+
+#define ANSWER_BYTES 32 /* of the collector: a letter and a number */
+
+static brix_text joined(const envoy_text *body, size_t chunks, char bytes[ANSWER_BYTES])
+{
+    size_t length = 0;
+    for (size_t i = 0; i < chunks; i++)
+        length += brix_text_copy(bytes + length, ANSWER_BYTES - length, brix_from_envoy(body[i]));
+    return (brix_text){bytes, length};
+}
+
+static int is_fine(const envoy_header *headers, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (brix_text_is((brix_text){headers[i].name, headers[i].name_length}, BRIX_LITERAL(":status")))
+            return brix_text_is((brix_text){headers[i].value, headers[i].value_length}, BRIX_LITERAL("200"));
+    return 0;
+}
+
+void envoy_dynamic_module_on_http_filter_http_callout_done(void *host, const void *stream, uint64_t id, int result,
+                                                           envoy_header *headers, size_t count, envoy_text *body,
+                                                           size_t chunks)
+{
+    char bytes[ANSWER_BYTES];
+    brix_flow *flow = flow_of(stream);
+    (void)id;
+    if (!flow || !flow->asks || brix_flow_is_complete(flow))
+        return;
+    brix_text answer = BRIX_NOTHING;
+    if (result == 0 && is_fine(headers, count))
+        answer = joined(body, chunks, bytes);
+    if (brix_act_on_answer(host, flow, answer))
+        envoy_dynamic_module_callback_http_filter_continue_decoding(host);
 }
 
 /* The names of all headers of the answer; of more than we can take, any. */
@@ -210,21 +243,15 @@ int envoy_dynamic_module_on_http_filter_response_trailers(void *host, const void
     return ENVOY_CONTINUE;
 }
 
-/* Envoy's words for an upstream that was lost before its answer began; an overflow is Envoy's own limit. */
-static int means_unanswered(brix_text details)
-{
-    static const char overflow[] = "{overflow";
-    return brix_text_starts(details, BRIX_LITERAL("upstream_reset_before_response_started")) &&
-           memmem(details.at, details.length, overflow, sizeof overflow - 1) == NULL;
-}
-
 int envoy_dynamic_module_on_http_filter_local_reply(void *host, const void *stream, uint32_t status,
                                                     envoy_text details, bool reset_imminent)
 {
     (void)host;
     (void)status;
     brix_flow *flow = flow_of(stream);
-    if (flow && !reset_imminent && means_unanswered(brix_from_envoy(details)))
+    if (flow)
+        flow->is_local = 1;
+    if (flow && !reset_imminent && brix_means_unanswered(brix_from_envoy(details)))
         flow->unanswered = 1;
     return ENVOY_CONTINUE;
 }

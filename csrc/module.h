@@ -3,6 +3,7 @@
  *
  *   module.c         the hooks: Envoy's events told to a flow
  *   module_act.c     what the flow answers, done with Envoy's callbacks
+ *   module_ask.c     what the flow asks of the collector, by Envoy's HTTP callout
  *   module_gateway.c the segment behind a filter configuration, opened as soon as there is one
  *
  *   gateway (one a filter configuration)          stream (one a filter chain)
@@ -14,7 +15,7 @@
  * Envoy may destroy later; the flow ends with the last stream that knows it.
  *
  * A request is decided once its body is complete; Envoy keeps headers and body back until then. The
- * configuration is the text "<requests> <path of the segment>".
+ * configuration is the text "<requests> <bytes of bodies held at one time> <path of the segment>".
  */
 #ifndef BRIX_MODULE_H
 #define BRIX_MODULE_H
@@ -40,10 +41,14 @@ void brix_gateway_close(brix_gateway *gateway);
 /* Begin a flow, or NULL while there is no segment, or no room. Looks for the segment at most every 100 ms. */
 brix_flow *brix_gateway_begin(brix_gateway *gateway);
 
-/* Carry out what the flow said; 0 when it was a reply and the request goes no further. */
+/* Carry out what the flow said; 0 when the request goes no further, for now or at all. */
 int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action);
 /* names: of the headers that the answer came with. */
 int brix_act_on_response(void *host, brix_names names, const brix_action *action);
+/* The collector's answer to what a flow asked: 1 when the request may go on. */
+int brix_act_on_answer(void *host, brix_flow *flow, brix_text answer);
+/* Put a question: 1 when an answer will come, later. */
+int brix_ask_collector(void *host, const brix_action *action);
 /* Tell the chunks of a body that came with this event to the flow. */
 int brix_act_on_request_body(void *host, brix_flow *flow, int end);
 int brix_act_on_response_body(void *host, brix_flow *flow, int end);

@@ -65,6 +65,12 @@ void envoy_dynamic_module_callback_http_clear_route_cache(void *host);
 bool envoy_dynamic_module_callback_http_set_filter_state_bytes(void *host, envoy_text key, envoy_text value);
 /* Run the request through all filters again; with true the stream, and so our own, is gone on return. */
 bool envoy_dynamic_module_callback_http_filter_recreate_stream(void *host, envoy_header *headers, size_t count);
+/* What came of trying to ask; 0: the answer comes to ..._http_callout_done. Headers must name method, path, host. */
+int envoy_dynamic_module_callback_http_filter_http_callout(void *host, uint64_t *id, envoy_text cluster,
+                                                           envoy_header *headers, size_t count, envoy_text body,
+                                                           uint64_t timeout_ms);
+/* Go on with a request that a hook held back. */
+void envoy_dynamic_module_callback_http_filter_continue_decoding(void *host);
 void envoy_dynamic_module_callback_log(int level, envoy_text message);
 
 #define ENVOY_HOOK __attribute__((visibility("default")))
@@ -89,11 +95,13 @@ ENVOY_HOOK int envoy_dynamic_module_on_http_filter_local_reply(void *host, const
 ENVOY_HOOK void envoy_dynamic_module_on_http_filter_stream_complete(void *host, const void *stream);
 ENVOY_HOOK void envoy_dynamic_module_on_http_filter_destroy(const void *stream);
 
-/* Envoy looks these up as well; this module starts nothing that would call them. */
-ENVOY_HOOK void envoy_dynamic_module_on_http_filter_scheduled(void *host, const void *stream, uint64_t event);
+/* result 0: an answer came. */
 ENVOY_HOOK void envoy_dynamic_module_on_http_filter_http_callout_done(void *host, const void *stream, uint64_t id,
                                                                       int result, envoy_header *headers, size_t count,
                                                                       envoy_text *body, size_t chunks);
+
+/* Envoy looks these up as well; this module starts nothing that would call them. */
+ENVOY_HOOK void envoy_dynamic_module_on_http_filter_scheduled(void *host, const void *stream, uint64_t event);
 ENVOY_HOOK void envoy_dynamic_module_on_http_filter_http_stream_headers(void *host, const void *stream, uint64_t id,
                                                                         envoy_header *headers, size_t count, bool end);
 ENVOY_HOOK void envoy_dynamic_module_on_http_filter_http_stream_data(void *host, const void *stream, uint64_t id,

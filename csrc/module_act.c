@@ -47,10 +47,14 @@ static void reply(void *host, const brix_action *action)
 
 int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action)
 {
+    if (action->kind == BRIX_ASK)
+        return !brix_ask_collector(host, action) && brix_act_on_answer(host, flow, BRIX_NOTHING);
     if (action->kind == BRIX_REPLY) {
         reply(host, action);
         return 0;
     }
+    if (flow->asks)
+        return 0;
     set_headers(host, ENVOY_REQUEST_HEADERS, action, &flow->names);
     if (action->clear_route_cache)
         envoy_dynamic_module_callback_http_clear_route_cache(host);

@@ -10,6 +10,7 @@
 struct brix_gateway {
     char *path;
     uint32_t requests;
+    uint64_t held; /* bytes of bodies at one time */
     _Atomic(brix_reader *) reader; /* NULL until there is a segment */
     _Atomic int64_t next_try_ms;
     _Atomic int told; /* the last status that was logged */
@@ -61,6 +62,8 @@ static brix_reader *try_open(brix_gateway *gateway)
     brix_status status = brix_reader_open(gateway->path, gateway->requests, &reader);
     tell(gateway, status);
     if (status == BRIX_OK)
+        brix_reader_bound(reader, gateway->held, 0);
+    if (status == BRIX_OK)
         atomic_store_explicit(&gateway->reader, reader, memory_order_release);
     else
         atomic_store(&gateway->next_try_ms, now + RETRY_MS);
@@ -69,44 +72,43 @@ static brix_reader *try_open(brix_gateway *gateway)
 
 static void tell_of_bad_text(void)
 {
-    static const char line[] = "brixflow: the configuration must be \"<requests> <path of the segment>\"";
+    static const char line[] = "brixflow: the configuration must be \"<requests> <bytes> <path of the segment>\"";
     envoy_dynamic_module_callback_log(ENVOY_LOG_WARN, (envoy_text){line, sizeof line - 1});
 }
 
-static int parse(brix_text text, uint32_t *requests, brix_text *path)
+/* The next word as a number above 0. */
+static int next_number(brix_text *rest, uint64_t *number)
 {
-    brix_text rest = brix_text_trim(text), number;
-    uint64_t value = 0;
-    if (!brix_text_cut(&rest, ' ', &number) || number.length == 0 || number.length > 7 || !rest.at)
+    brix_text word;
+    return brix_text_cut(rest, ' ', &word) && brix_text_is_number(word) && (*number = brix_text_number(word)) > 0;
+}
+
+static int parse(brix_text text, brix_gateway *gateway, brix_text *path)
+{
+    brix_text rest = brix_text_trim(text);
+    uint64_t requests;
+    if (!next_number(&rest, &requests) || requests > 9999999 || !next_number(&rest, &gateway->held) || !rest.at)
         return 0;
-    for (size_t i = 0; i < number.length; i++) {
-        if (number.at[i] < '0' || number.at[i] > '9')
-            return 0;
-        value = value * 10 + (uint64_t)(number.at[i] - '0');
-    }
-    *requests = (uint32_t)value;
+    gateway->requests = (uint32_t)requests;
     *path = brix_text_trim(rest);
-    return value > 0 && path->length > 0;
+    return path->length > 0;
 }
 
 brix_gateway *brix_gateway_open(brix_text text)
 {
-    uint32_t requests = 0;
     brix_text path = BRIX_NOTHING;
-    if (!parse(text, &requests, &path)) {
-        tell_of_bad_text();
-        return NULL;
-    }
     brix_gateway *gateway = calloc(1, sizeof *gateway);
     if (!gateway)
         return NULL;
-    gateway->requests = requests;
-    gateway->path = strndup(path.at, path.length);
-    atomic_store(&gateway->told, -1);
+    if (parse(text, gateway, &path))
+        gateway->path = strndup(path.at, path.length);
+    else
+        tell_of_bad_text();
     if (!gateway->path) {
         free(gateway);
         return NULL;
     }
+    atomic_store(&gateway->told, -1);
     try_open(gateway);
     return gateway;
 }

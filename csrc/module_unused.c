@@ -1,4 +1,4 @@
-/* Hooks that Envoy looks up by name and this module has no use for: it makes no calls of its own. */
+/* Hooks that Envoy looks up by name and this module has no use for. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #include "module_abi.h"
 
@@ -10,12 +10,6 @@ const void *envoy_dynamic_module_on_http_filter_per_route_config_new(envoy_text 
 void envoy_dynamic_module_on_http_filter_per_route_config_destroy(const void *made) {}
 
 void envoy_dynamic_module_on_http_filter_scheduled(void *host, const void *stream, uint64_t event) {}
-
-void envoy_dynamic_module_on_http_filter_http_callout_done(void *host, const void *stream, uint64_t id, int result,
-                                                           envoy_header *headers, size_t count, envoy_text *body,
-                                                           size_t chunks)
-{
-}
 
 void envoy_dynamic_module_on_http_filter_http_stream_headers(void *host, const void *stream, uint64_t id,
                                                              envoy_header *headers, size_t count, bool end)

@@ -65,6 +65,12 @@ brix_status brix_writer_settings(brix_writer *writer, const brix_settings *setti
         brix_sha256(key.at, key.length, topology->key_digest);
     topology->hide_pod_address = settings->hide_pod_address != 0;
     topology->leave_streams = settings->leave_streams != 0;
+    topology->limits = (brix_limit_words){
+        .users = settings->users,
+        .model_in_flight = settings->model_in_flight,
+        .pod_in_flight = settings->pod_in_flight,
+        .ask_ms = settings->ask_ms,
+    };
     topology->fair = (brix_fair_words){
         .window_ms = settings->fair_window_ms,
         .least_tokens = settings->fair_least_tokens,

@@ -35,6 +35,8 @@ static void close_view(brix_view *view)
 {
     free(view->troubles);
     view->troubles = NULL;
+    brix_vocabulary_close(view->vocabulary);
+    view->vocabulary = NULL;
     brix_map_close(&view->map);
 }
 
@@ -46,8 +48,10 @@ static brix_status open_view(const char *path, brix_view *view)
     view->slot = claim_slot(&view->map);
     view->troubles = calloc(view->map.limits.pods, sizeof *view->troubles);
     atomic_store(&view->trouble_until, 0);
-    if (view->slot && view->troubles)
+    if (view->slot && view->troubles) {
+        brix_vocabulary_open(path, &view->vocabulary);
         return BRIX_OK;
+    }
     status = view->slot ? BRIX_SYSTEM : BRIX_FULL;
     close_view(view);
     return status;
@@ -223,6 +227,12 @@ static brix_status set_up(brix_reader *reader, const char *path, uint32_t flows)
     for (int i = 0; i < BRIX_VIEWS; i++)
         atomic_store(&reader->views[i].refs, UNUSED);
     return replace_view(reader);
+}
+
+void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body)
+{
+    reader->held_limit = held;
+    reader->body_limit = body;
 }
 
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **result)

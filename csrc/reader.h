@@ -12,6 +12,7 @@
 #ifndef BRIX_READER_H
 #define BRIX_READER_H
 
+#include "bpe.h"
 #include "segment.h"
 
 #define BRIX_VIEWS 8
@@ -27,6 +28,7 @@ typedef struct {
     brix_map map;
     brix_slot *slot;
     brix_trouble *troubles; /* by pod place */
+    brix_vocabulary *vocabulary; /* NULL: there is none, nothing is counted */
     _Atomic uint64_t trouble_until; /* nobody is left out from here on */
 } brix_view;
 
@@ -42,6 +44,9 @@ struct brix_reader {
     uint32_t flow_count;
     _Atomic uint32_t flow_used;  /* never given out beyond it */
     _Atomic uint64_t flow_free;  /* high half: changes; low half: index plus one */
+    _Atomic uint64_t held;       /* bytes of request bodies */
+    uint64_t held_limit;         /* 0: none */
+    uint64_t body_limit;         /* of one request; above it the host refuses */
 };
 
 /* Enter the newest segment, mapping a successor when the current one is superseded. */

@@ -81,6 +81,7 @@ class Verdict(IntEnum):
     BAD_FILTER = 5
     NO_CANDIDATE = 6
     OVERLOADED = 7
+    TOO_MANY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,34 @@ class Settings:
     hide_pod_address: bool = False
     fair: Fairness = field(default_factory=lambda: Fairness())
     count_streams: bool = True
+    users: UserRules = field(default_factory=lambda: UserRules())
+    model_in_flight: int = 0
+    pod_in_flight: int = 0
+    ask_within: timedelta = timedelta(milliseconds=50)
+
+
+@dataclass(frozen=True, slots=True)
+class UserRules:
+    """What the name of a user means. `known`: there are users; `complete`: the segment holds them all; `shared`: limits
+    are counted with other nodes, so that each request is asked for; `closed`: what cannot be asked is refused."""
+
+    known: bool = False
+    complete: bool = False
+    shared: bool = False
+    closed: bool = False
+
+    @property
+    def mask(self) -> int:
+        """As the kernel takes it."""
+        return self.known | self.complete << 1 | self.shared << 2 | self.closed << 3
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user's recorded limits; 0 stands for the default: 100 requests a minute, 1000 tokens a minute for each."""
+
+    rpm: int = 0
+    tpm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +265,9 @@ class Totals:
     pages_failed: int
     decisions: Mapping[str, int]
     without_data: Mapping[str, int]
+    asked: int
+    unanswered: int
+    degraded: int
     models: tuple[ModelTotals, ...]
     pods: tuple[PodTotals, ...]
 

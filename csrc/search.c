@@ -51,9 +51,21 @@ static int is_left_out(const brix_search *search, const brix_pod_row *pod)
     return brix_trouble_is_out(search->view, pod->place, pod->generation, search->now);
 }
 
+static int is_full(const brix_search *search, const brix_pod_row *pod)
+{
+    const brix_map *map = &search->view->map;
+    uint64_t running = 0;
+    for (uint32_t i = 0; search->pod_limit && i < map->limits.readers; i++) {
+        brix_slot *slot = brix_map_slot(map, i);
+        if (atomic_load_explicit(&slot->state, memory_order_relaxed) == BRIX_SLOT_CLAIMED)
+            running += brix_cell_for(&brix_slot_pod(map, slot, pod->place)->running, pod->generation);
+    }
+    return search->pod_limit && running >= search->pod_limit;
+}
+
 static int is_candidate(const brix_search *search, const brix_pod_row *pod)
 {
-    if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)))
+    if (!pod || !pod->ready || (search->leaves_out && is_left_out(search, pod)) || is_full(search, pod))
         return 0;
     if (search->selector.requirements == 0)
         return 1;
@@ -117,7 +129,7 @@ static uint32_t gather(const brix_search *search, brix_chunk *chunk, uint32_t in
     const brix_pod_row *rows = brix_topology_pod(map, search->topology, 0);
     const uint32_t listed = map->limits.members, pods = map->limits.pods;
     const uint32_t first = search->model->first, end = brix_member_count(search);
-    const int takes_all = search->selector.requirements == 0 && !search->leaves_out;
+    const int takes_all = search->selector.requirements == 0 && !search->leaves_out && search->pod_limit == 0;
     uint32_t count = 0;
     for (; index < end && count < BRIX_CHUNK; index++) {
         uint32_t at = first + index;

@@ -49,7 +49,9 @@ typedef struct {
     brix_chunk chunk;
     brix_explained *rows; /* to be told what the strategies see; NULL: it is a real decision, and counts */
     uint32_t capacity;
+    int is_imagined;  /* nothing is counted */
     int is_collected; /* the chunk holds all candidates */
+    uint32_t pod_limit; /* requests in flight that make a pod no candidate; 0: none do */
     int leaves_out;   /* pods that could not be reached are no candidates, now or for this request */
 } brix_search;
 

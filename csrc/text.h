@@ -79,6 +79,33 @@ static inline int brix_text_cut(brix_text *rest, char byte, brix_text *head)
     return 1;
 }
 
+/* 1 when part, which is not empty, stands somewhere in it. */
+static inline int brix_text_holds(brix_text text, brix_text part)
+{
+    for (size_t i = 0; i + part.length <= text.length; i++)
+        if (memcmp(text.at + i, part.at, part.length) == 0)
+            return 1;
+    return 0;
+}
+
+/* 1 for one to 18 decimal digits. */
+static inline int brix_text_is_number(brix_text text)
+{
+    for (size_t i = 0; i < text.length; i++)
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return 0;
+    return text.length > 0 && text.length <= 18;
+}
+
+/* Its value, 0 for what is none. */
+static inline uint64_t brix_text_number(brix_text text)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; brix_text_is_number(text) && i < text.length; i++)
+        value = value * 10 + (uint64_t)(text.at[i] - '0');
+    return value;
+}
+
 /* Copy at most capacity bytes; returns how many. */
 static inline size_t brix_text_copy(char *target, size_t capacity, brix_text text)
 {

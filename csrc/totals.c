@@ -25,6 +25,9 @@ static void add_more(brix_more *more, brix_totals *totals)
         return;
     totals->pages += brix_read(&more->pages);
     totals->pages_failed += brix_read(&more->pages_failed);
+    totals->asked += brix_read(&more->asked);
+    totals->unanswered += brix_read(&more->unanswered);
+    totals->degraded += brix_read(&more->degraded);
 }
 
 void brix_writer_count_page(brix_writer *writer, int failed)

@@ -31,6 +31,7 @@ struct brix_writer {
     brix_map old;
     brix_topology *building;
     uint32_t building_index;
+    uint32_t users_stamp; /* of the list of users that is in force */
     brix_index pods;
     brix_index models;
     brix_probe *probes; /* by pod place: what earlier scrapes said */

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -18,13 +19,16 @@ import uvloop
 from aiohttp import web
 
 from csrc.binding import LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
-from gateway import http
+from gateway import http, tokens
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
 from gateway.profiles import profiles_of
+from gateway.quotas import Quotas
+from gateway.quotas import application as questions
 from gateway.scraping import Scraper
-from gateway.settings import GatewaySettings, host_and_port
+from gateway.settings import GatewaySettings, collector_socket, host_and_port
+from gateway.shared_limits import SharedLimits
 from gateway.static import StaticEndpoints
 from gateway.topology import Endpoint, models_of, targets_of, with_adapters
 from gateway.watch import AdapterWatch, PodWatch
@@ -36,6 +40,9 @@ BUSY_RETRY_SECONDS = 0.01
 GATHER_SECONDS = 0.005
 TEXT_BYTES_PER_POD = 4096
 MEMBERS_PER_POD = 16
+SOCKET_MODE = 0o660
+STORE_SHARE = 0.8
+"""Of the time that a request waits for the whole answer."""
 
 log = logging.getLogger("gateway.collector")
 
@@ -51,6 +58,8 @@ class Collector:
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
+        self._shared = _shared_limits(settings)
+        self.quotas = Quotas(writer, settings.users_file, self._shared, self._dirty.set)
 
     def _source(self, client: KubeClient | None) -> PodWatch | StaticEndpoints:
         path = self._settings.endpoints_file
@@ -69,8 +78,11 @@ class Collector:
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
+                tasks.create_task(self.quotas.run())
         finally:
             await self._scraper.close()
+            if self._shared is not None:
+                await self._shared.close()
 
     async def _publish_changes(self) -> None:
         while True:
@@ -111,7 +123,17 @@ class Collector:
 
     def _kernel_settings(self) -> Settings:
         own = self._settings
-        return Settings(own.default_strategy, own.api_key, own.hide_pod_address, own.fair, own.count_streams)
+        return Settings(
+            default_strategy=own.default_strategy,
+            api_key=own.api_key,
+            hide_pod_address=own.hide_pod_address,
+            fair=own.fair,
+            count_streams=own.count_streams,
+            users=self.quotas.rules,
+            ask_within=own.ask_within,
+            model_in_flight=own.model_in_flight,
+            pod_in_flight=own.pod_in_flight,
+        )
 
     async def _sweep(self) -> None:
         while True:
@@ -164,6 +186,30 @@ async def _serving(app: web.Application, address: str) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
+@contextlib.asynccontextmanager
+async def _answering(app: web.Application, socket: Path) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, str(socket)).start()
+    os.chmod(socket, SOCKET_MODE)  # noqa: PTH101 - a folder of ours, it takes no time
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _shared_limits(settings: GatewaySettings) -> SharedLimits | None:
+    if not settings.redis_host:
+        return None
+    return SharedLimits.connect(
+        settings.redis_host,
+        settings.redis_port,
+        settings.redis_password,
+        within=settings.ask_within * STORE_SHARE,
+        fails_closed=settings.limits_fail_closed,
+    )
+
+
 async def open_writer(path: Path, limits: Limits) -> SegmentWriter:
     """The segment's writer; waits while a collector before this one still holds the lock."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -189,9 +235,15 @@ async def _run(settings: GatewaySettings) -> None:
     )
     writer = await open_writer(settings.segment_path, limits)
     log.info("event=segment_open path=%s origin=%s", settings.segment_path, writer.origin.name)
+    counting = asyncio.create_task(asyncio.to_thread(tokens.provide, settings.segment_path))
     client = None if settings.endpoints_file else await KubeClient.connect(settings.kubeconfig)
+    await counting
     collector = Collector(settings, writer, client)
-    async with _serving(http.application(collector, settings.gateway_pod), settings.http_address):
+    socket = collector_socket(settings.segment_path)
+    async with (
+        _serving(http.application(collector, settings.gateway_pod), settings.http_address),
+        _answering(questions(collector.quotas), socket),
+    ):
         work = asyncio.create_task(collector.run())
         waiting = asyncio.create_task(over.wait())
         await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)

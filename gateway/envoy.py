@@ -18,7 +18,7 @@ import orjson
 import yaml
 
 from csrc import module
-from gateway.settings import GatewaySettings, Host
+from gateway.settings import GatewaySettings, Host, collector_socket
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "envoy"
 TEMPLATE = FOLDER / "bootstrap.yaml"
@@ -30,9 +30,15 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 ENGINE_IDLE_TIMEOUT = timedelta(seconds=4)
 """How long an idle connection to an engine is kept: below uvicorn's keep-alive of 5 s, which most engines run with."""
 
+COPIES_OF_A_BODY = 3
+"""What Envoy keeps of a body that is held: the one that was received, what is being written, one to send again."""
+
+OWN_HEAP_BYTES = 512 * 1024 * 1024
+"""What Envoy may need besides: 20,000 connections and what their answers are buffered in."""
+
 WIDTH = 120
 
-IDLE_TIMEOUT = timedelta(seconds=600)
+IDLE_TIMEOUT = GatewaySettings.idle_timeout
 """How long a stream may be silent in both directions."""
 
 MESSAGE_TIMEOUT = timedelta(seconds=60)
@@ -59,6 +65,7 @@ class EnvoyValues:
     listen_address: str = "0.0.0.0"  # noqa: S104 - it is the public endpoint
     body_limit_bytes: int = BODY_LIMIT_BYTES
     max_connections: int = 20_000
+    held_bytes: int = GatewaySettings.held_bytes
     idle_timeout: timedelta = IDLE_TIMEOUT
     engine_idle_timeout: timedelta = ENGINE_IDLE_TIMEOUT
     message_timeout: timedelta = MESSAGE_TIMEOUT
@@ -73,7 +80,7 @@ def render(values: EnvoyValues) -> str:
     """The bootstrap configuration for these values, as YAML."""
     named = _named(values)
     host = _fill(HOST_TEMPLATES[values.host], named)
-    own = {"gateway_filter": host["filter"], "retries": host["retries"]}
+    own = {"gateway_filter": host["filter"]} | {key: host[key] for key in ("retries", "pod_header", "upstream_filters")}
     log = {f"log_{field}": where for field, where in host["log"].items()}
     bootstrap = _fill(TEMPLATE, named | own | log)
     bootstrap["static_resources"]["clusters"] += host["clusters"]
@@ -88,12 +95,14 @@ def _named(values: EnvoyValues) -> dict[str, object]:
         "access_log": str(values.access_log),
         "body_limit_bytes": values.body_limit_bytes,
         "max_connections": values.max_connections,
+        "heap_bytes": values.held_bytes * COPIES_OF_A_BODY + OWN_HEAP_BYTES,
         "idle_timeout": _seconds(values.idle_timeout),
         "engine_idle_timeout": _seconds(values.engine_idle_timeout),
         "message_timeout": _seconds(values.message_timeout),
         "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
         "http_endpoints": [_endpoint(values.http)],
-        "module_configuration": f"{values.max_requests} {values.segment}",
+        "ask_endpoints": [_endpoint(f"unix:{collector_socket(values.segment)}")],
+        "module_configuration": f"{values.max_requests} {values.held_bytes} {values.segment}",
     }
 
 

@@ -19,7 +19,6 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,8 +26,9 @@ import grpc.aio
 import uvloop
 
 from csrc.binding import End, LimitReached, MessageUnreadable, SegmentMissing, SegmentReader
+from gateway.asking import Collector
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, collector_socket
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -82,8 +82,9 @@ class Health:
 class Processor:
     """Answers ext_proc streams out of one segment."""
 
-    def __init__(self, reader: SegmentReader) -> None:
+    def __init__(self, reader: SegmentReader, collector: Collector) -> None:
         self._begin = reader.begin
+        self._ask = collector.ask
         self.end = End.STREAM
 
     async def process(self, _unused: Any, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
@@ -95,7 +96,10 @@ class Processor:
         read, write, answer, over = context.read, context.write, flow.process, grpc.aio.EOF
         try:
             while (message := await read()) is not over:
-                await write(answer(message))
+                reply = answer(message)
+                if flow.question is not None:
+                    reply = flow.answer(await self._ask(flow.question))
+                await write(reply)
         except MessageUnreadable as unreadable:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(unreadable))
         finally:
@@ -137,12 +141,13 @@ def make_server(
     return server
 
 
-async def open_reader(path: Path, requests: int) -> SegmentReader:
-    """The segment, once the collector has published it."""
+async def open_reader(settings: GatewaySettings) -> SegmentReader:
+    """The segment, once the collector has published it. Each process bounds its share of Envoy's bodies."""
+    path, held = settings.segment_path, settings.held_bytes // settings.processes
     waited = False
     while True:
         try:
-            return SegmentReader.open(path, requests)
+            return SegmentReader.open(path, settings.max_requests, held, settings.message_limit_bytes)
         except SegmentMissing:
             if not waited:
                 log.info("event=waiting_for_segment path=%s", path)
@@ -179,10 +184,11 @@ async def _until(wanted: Callable[[], Awaitable[Any]], over: asyncio.Event) -> A
 async def _run(settings: GatewaySettings, index: int) -> None:
     over, health = ending(), Health()
     end_with_parent(over)
-    reader = await _until(lambda: open_reader(settings.segment_path, settings.max_requests), over)
+    reader = await _until(lambda: open_reader(settings), over)
     if reader is None:
         return
-    processor = Processor(reader)
+    collector = Collector(collector_socket(settings.segment_path), settings.ask_within)
+    processor = Processor(reader, collector)
     addresses = (settings.sockets[index], settings.ext_proc_address)
     server = make_server(processor, health, addresses, settings.message_limit_bytes)
     await server.start()
@@ -193,6 +199,7 @@ async def _run(settings: GatewaySettings, index: int) -> None:
     await over.wait()
     log.info("event=draining seconds=%.0f", settings.drain.total_seconds())
     await drain(server, processor, health, settings.drain.total_seconds())
+    await collector.close()
     reader.close()
     log.info("event=drained")
 

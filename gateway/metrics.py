@@ -97,6 +97,7 @@ class GatewayMetrics(Collector):
             yield self._running(snapshot.totals)
             yield from self._pages(snapshot.totals)
             yield from self._segment(snapshot.totals)
+            yield from self._questions(snapshot.totals)
 
     def _requests(self, totals: Totals) -> Iterable[Metric]:
         begun = CounterMetricFamily("gateway_request", "Requests begun.", labels=("gateway_pod", "model", "pod_name"))
@@ -182,6 +183,17 @@ class GatewayMetrics(Collector):
         yield CounterMetricFamily(
             "brixflow_responses_unparsed", "Answers without readable usage.", value=totals.unparsed
         )
+
+    def _questions(self, totals: Totals) -> Iterable[Metric]:
+        yield CounterMetricFamily(
+            "brixflow_limit_questions", "Requests that waited for the collector.", value=totals.asked
+        )
+        without = CounterMetricFamily(
+            "brixflow_limit_fallbacks", "Limits decided on this node alone, by reason.", labels=("reason",)
+        )
+        without.add_metric(("unanswered",), totals.unanswered)
+        without.add_metric(("store_away",), totals.degraded)
+        yield without
 
     def _decisions(self, totals: Totals) -> Metric:
         family = CounterMetricFamily("brixflow_decisions", "Pods chosen, by strategy.", labels=("strategy",))

@@ -14,6 +14,8 @@
 | BRIXFLOW_HIDE_POD_ADDRESS | false | leave `target-pod-ip` out of answers |
 | BRIXFLOW_COUNT_STREAMS | true | count streams that did not ask for usage too: engines are asked, answers show none |
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
+| BRIXFLOW_MAX_HELD_BYTES | 1073741824 | bytes of request bodies that are held at one time by one Envoy; above it 503 |
+| BRIXFLOW_GATEWAY_IDLE_SECONDS | 600 | how long a stream or a client's connection may be silent in both directions |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
 | AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
@@ -24,6 +26,11 @@
 | AIBRIX_ROUTER_VTC_BASIC_MAX_POD_LOAD | 100 | requests on a pod that mean full |
 | AIBRIX_ROUTER_VTC_BASIC_INPUT_TOKEN_WEIGHT, `…_OUTPUT_TOKEN_WEIGHT` | 1, 2 | what tokens are worth |
 | AIBRIX_ROUTER_VTC_BASIC_FAIRNESS_WEIGHT, `…_UTILIZATION_WEIGHT` | 1, 1 | of `vtc-basic`; 0 is taken as 0 |
+| BRIXFLOW_USERS_FILE | none | list of users and their limits, as a file or a mounted Secret |
+| REDIS_HOST, REDIS_PORT, REDIS_PASSWORD | none, 6379, none | users and limits shared by all gateways; before the file |
+| BRIXFLOW_LIMITS_FAIL_CLOSED | false | refuse with 500 what Redis cannot tell, instead of deciding on this node alone |
+| BRIXFLOW_LIMITS_DEADLINE_MS | 50 | what a request waits for a user or a shared limit at most |
+| BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL, `…_PER_POD` | none | requests at one time on this node, above it 429 |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
 
@@ -73,12 +80,22 @@ class GatewaySettings:
     hide_pod_address: bool = False
     count_streams: bool = True
     message_limit_bytes: int = 32 * MIB
+    held_bytes: int = 1024 * MIB
+    idle_timeout: timedelta = timedelta(seconds=600)
     drain: timedelta = timedelta(seconds=120)
     scrape_period: timedelta = timedelta(milliseconds=200)
     max_models: int = 256
     max_pods: int = 1024
     max_requests: int = 16384
     fair: Fairness = field(default_factory=Fairness)
+    users_file: Path | None = None
+    redis_host: str = ""
+    redis_port: int = 6379
+    redis_password: str = ""
+    limits_fail_closed: bool = False
+    ask_within: timedelta = timedelta(milliseconds=50)
+    model_in_flight: int = 0
+    pod_in_flight: int = 0
     gateway_pod: str = ""
 
     @classmethod
@@ -101,12 +118,22 @@ class GatewaySettings:
             hide_pod_address=given.get("BRIXFLOW_HIDE_POD_ADDRESS", "") in _TRUE,
             count_streams=given.get("BRIXFLOW_COUNT_STREAMS", "") not in _FALSE,
             message_limit_bytes=_positive(given, "AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES", cls.message_limit_bytes),
+            held_bytes=_positive(given, "BRIXFLOW_MAX_HELD_BYTES", cls.held_bytes),
+            idle_timeout=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_IDLE_SECONDS", 600)),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
             scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),
             max_pods=_positive(given, "BRIXFLOW_MAX_PODS", cls.max_pods),
             max_requests=_positive(given, "BRIXFLOW_MAX_REQUESTS", cls.max_requests),
             fair=_fairness(given),
+            users_file=Path(given["BRIXFLOW_USERS_FILE"]) if given.get("BRIXFLOW_USERS_FILE") else None,
+            redis_host=given.get("REDIS_HOST", "").strip(),
+            redis_port=_positive(given, "REDIS_PORT", cls.redis_port),
+            redis_password=given.get("REDIS_PASSWORD", ""),
+            limits_fail_closed=given.get("BRIXFLOW_LIMITS_FAIL_CLOSED", "") in _TRUE,
+            ask_within=timedelta(milliseconds=_positive(given, "BRIXFLOW_LIMITS_DEADLINE_MS", 50)),
+            model_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL", 0),
+            pod_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_POD", 0),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),
         )
 
@@ -116,6 +143,11 @@ class GatewaySettings:
         if self.host == Host.MODULE:
             return ()
         return tuple(f"unix:{self.segment_path.parent}/ext_proc-{index}.sock" for index in range(self.processes))
+
+
+def collector_socket(segment: Path) -> Path:
+    """Where the collector of this segment answers questions."""
+    return segment.parent / "collector.sock"
 
 
 def host_and_port(address: str) -> tuple[str, int]:

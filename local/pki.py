@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from crds.admission.signing import authority_builder, certificate_builder, key_usage
 from local.settings import LocalSettings
 
 LEAF_LIFE = timedelta(days=365)
@@ -149,9 +150,7 @@ def _ensure_authority(pki: Pki, name: str, now: datetime) -> Authority:
             return authority
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"brixflow local {name}")])
-    builder = _builder(subject, subject, key, now, AUTHORITY_LIFE)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    builder = authority_builder(subject, key, now - CLOCK_SKEW, AUTHORITY_LIFE + CLOCK_SKEW)
     certificate = builder.sign(key, hashes.SHA256())
     _write(pki, name, certificate, key)
     return Authority(certificate, key)
@@ -159,9 +158,10 @@ def _ensure_authority(pki: Pki, name: str, now: datetime) -> Authority:
 
 def _issue(pki: Pki, leaf: Leaf, authority: Authority, now: datetime) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(_subject(leaf), authority.certificate.subject, key, now, LEAF_LIFE)
+    issuer = authority.certificate.subject
+    builder = certificate_builder(_subject(leaf), issuer, key, now - CLOCK_SKEW, now + LEAF_LIFE)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(key_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(leaf.usages), critical=False)
     builder = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False
@@ -213,35 +213,6 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(address))
     except ValueError:
         return x509.DNSName(address)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + life)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _make_service_account_key(pki: Pki) -> None:

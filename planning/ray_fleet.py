@@ -72,7 +72,8 @@ class RayFleetPlanner:
         try:
             fleet = observe(found, world.children.get(RAY_REPLICA_SET.key, ()))
         except IntOrStringError as error:
-            return Plan(None, View(phase="Blocked", blocked=f"spec.strategy.rollingUpdate: {error}"))
+            said = f"spec.strategy.rollingUpdate: {error}"
+            return Plan(None, View(phase="Blocked", blocked=said), ray_fleet_status.unreadable(found, said, world.now))
         if is_deleting(found):
             return Plan(None, View(phase="Deleting"), ray_fleet_status.status(fleet, memory, world.now))
         return _Pass(world, fleet, memory).plan()
@@ -220,8 +221,8 @@ class _Pass:
         return f"{self.fleet.budget.desired} wanted: {sizes or 'no replica set'}"
 
     def _blocked(self) -> str:
-        if self.fleet.strategy not in (ROLLING_UPDATE, RECREATE):
-            return f"spec.strategy.type {self.fleet.strategy!r} is neither RollingUpdate nor Recreate"
+        if not ray_fleet_status.is_known_strategy(self.fleet):
+            return ray_fleet_status.unknown_strategy(self.fleet)
         failures = failures_of(self.memory, generation_of(self.fleet.live))
         if failures:
             return failures[-1].message

@@ -65,8 +65,8 @@ def recreating(fleet: Fleet, new: ReplicaSet | None) -> Sizes:
 
 
 def still_there(fleet: Fleet) -> bool:
-    """Clusters of an older template exist, leaving ones as far as their replica set counts them."""
-    return any(each.total > 0 or not each.observed for each in fleet.old)
+    """Clusters of an older template exist, leaving ones too: they hold their accelerators to the end."""
+    return any(each.total > 0 or each.leaving > 0 or not each.observed for each in fleet.old)
 
 
 def scaling(fleet: Fleet, new: ReplicaSet | None) -> Sizes:

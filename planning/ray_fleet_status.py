@@ -9,7 +9,7 @@ from crds import labels
 from planning.backoff import failures_of
 from planning.conditions import Condition, merged
 from planning.objects import condition, format_time, generation_of, parse_time, spec_of, status_of
-from planning.ray_fleet_view import Fleet, collisions
+from planning.ray_fleet_view import RECREATE, ROLLING_UPDATE, Fleet, collisions
 from planning.wire import Memory
 
 Json = dict[str, Any]
@@ -52,6 +52,24 @@ def status(fleet: Fleet, memory: Memory, now: datetime) -> Json:
     }
     count = collisions(fleet, memory)
     return found | ({"collisionCount": count} if count else {})
+
+
+def unreadable(live: Json, said: str, now: datetime) -> Json:
+    """The status of a fleet whose spec cannot be carried out: no schema judges words and percentages."""
+    conditions = merged(status_of(live).get("conditions") or (), [_invalid(said)], (labels.PROGRESSING,), now)
+    return {**status_of(live), "observedGeneration": generation_of(live), "conditions": conditions}
+
+
+def _invalid(said: str) -> Condition:
+    return _said("False", labels.REASON_INVALID_SPEC, said)
+
+
+def is_known_strategy(fleet: Fleet) -> bool:
+    return fleet.strategy in (ROLLING_UPDATE, RECREATE)
+
+
+def unknown_strategy(fleet: Fleet) -> str:
+    return f"spec.strategy.type {fleet.strategy!r} is neither RollingUpdate nor Recreate"
 
 
 def scaling_selector(fleet: str) -> str:
@@ -112,6 +130,8 @@ def _has_progressed(fleet: Fleet, counts: Counts) -> bool:
 
 def _progressing(fleet: Fleet, memory: Memory, counts: Counts, now: datetime) -> Condition | None:
     """The condition to show; None without a deadline, or before there is anything to say."""
+    if not is_known_strategy(fleet):
+        return _invalid(unknown_strategy(fleet))
     if deadline_of(fleet) is None:
         return None
     before = condition(fleet.live, labels.PROGRESSING)

@@ -32,12 +32,16 @@ DEFAULT_PART: Final = "25%"
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSet:
-    """One replica set. `size` is what its spec asks for, `desired` and `most` what the fleet last noted on it."""
+    """One replica set. `size` is what its spec asks for, `desired` and `most` what the fleet last noted on it.
+
+    `leaving` counts its clusters that are being deleted.
+    """
 
     live: Json
     digest: str
     size: int
     total: int
+    leaving: int
     ready: int
     available: int
     desired: str
@@ -108,7 +112,8 @@ def _observed(live: Json) -> ReplicaSet:
     size = int(spec.get("replicas", 1))
     return ReplicaSet(
         live=live, digest=template_digest(spec.get("template") or {}), size=size,
-        total=int(status.get("replicas") or 0), ready=int(status.get("readyReplicas") or 0),
+        total=int(status.get("replicas") or 0), leaving=int(status.get("terminatingReplicas") or 0),
+        ready=int(status.get("readyReplicas") or 0),
         available=min(int(status.get("availableReplicas") or 0), size),
         desired=notes.get(labels.FLEET_DESIRED_REPLICAS, ""), most=notes.get(labels.FLEET_MAX_REPLICAS, ""),
         revision=number(notes.get(labels.FLEET_REVISION)),

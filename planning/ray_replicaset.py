@@ -148,6 +148,7 @@ class _Pass:
         found = world.children.get(RAY_CLUSTER.key)
         self.served = found is not None
         self.clusters = [observe(live, each) for each in found or () if not is_deleting(each)]
+        self.leaving = sum(is_deleting(each) for each in found or ())
         self.staying = [cluster for cluster in self.clusters if cluster.stays(world.now)]
         self.wanted = max(0, int(spec_of(live).get("replicas", 1)))
         self.failures = failures_of(memory, generation_of(live))
@@ -200,6 +201,7 @@ class _Pass:
             "observedGeneration": generation_of(self.live),
             "replicas": len(active),
             "fullyLabeledReplicas": sum(cluster.labelled for cluster in active),
+            "terminatingReplicas": self.leaving,
             "readyReplicas": sum(cluster.ready for cluster in active),
             "availableReplicas": len(available),
             "conditions": standard(conditions),

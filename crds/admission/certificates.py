@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from crds.admission.signing import authority_builder, certificate_builder
+
 CA_CERT: Final = "ca.crt"
 CA_KEY: Final = "ca.key"
 CERT: Final = "tls.crt"
@@ -108,14 +110,8 @@ def _key(held: Secret, entry: str) -> ec.EllipticCurvePrivateKey | None:
 
 def _make_authority(now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(AUTHORITY_NAME)
-    usage = x509.KeyUsage(
-        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-    builder = _builder(name, name, key, now, AUTHORITY_LIFE)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    return builder.add_extension(usage, critical=True).sign(key, hashes.SHA256()), key
+    builder = authority_builder(_name(AUTHORITY_NAME), key, now - BACKDATED, AUTHORITY_LIFE + BACKDATED)
+    return builder.sign(key, hashes.SHA256()), key
 
 
 def _make_server(
@@ -124,26 +120,12 @@ def _make_server(
     key = ec.generate_private_key(ec.SECP256R1())
     alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     builder = (
-        _builder(_name(names[0]), authority.subject, key, now, SERVER_LIFE)
+        certificate_builder(_name(names[0]), authority.subject, key, now - BACKDATED, now + SERVER_LIFE)
         .add_extension(alternative, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
     return builder.sign(authority_key, hashes.SHA256()), key
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + life)
-    )
 
 
 def _name(common: str) -> x509.Name:

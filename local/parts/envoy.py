@@ -45,6 +45,8 @@ def envoy_values(settings: LocalSettings) -> EnvoyValues:
         http=f"127.0.0.1:{settings.gateway_http_port}",
         access_log=settings.logs / "access.log",
         body_limit_bytes=own.message_limit_bytes,
+        held_bytes=own.held_bytes,
+        idle_timeout=own.idle_timeout,
     )
 
 

@@ -5,18 +5,15 @@ KubeRay's kind is not ours to ship: a definition that takes any object stands fo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import yaml
 
 from activities.events import EVENTS
-from local.cluster import OPERATOR_ACCOUNT
-from local.kubeconfig import ensure_token_kubeconfig
 from planning.render_ray import RAY_CLUSTER, RAY_FLEET, RAY_REPLICA_SET
 from tests.crds.objects import ray, stand_in
-from tests.workflows.rig import World, eventually, names, operator_in_process
+from tests.workflows.rig import World, eventually, names
 
 Json = dict[str, Any]
 PREFIX = "deployment.kubernetes.io"
@@ -32,13 +29,6 @@ def kuberay(control_plane):
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=50s", "-f", "-", input=manifest)
     yield
     control_plane.kubectl("delete", "-f", "-", "--wait=false", input=manifest)
-
-
-@pytest.fixture
-async def fleets(control_plane, kuberay, tmp_path) -> AsyncIterator[None]:
-    ensure_token_kubeconfig(tmp_path / "kubeconfig", control_plane.kubeconfig, OPERATOR_ACCOUNT)
-    async with operator_in_process(tmp_path / "kubeconfig", control_plane.temporal_address):
-        yield
 
 
 def named(body: Json, name: str, **metadata: Any) -> Json:
@@ -79,7 +69,7 @@ async def test_d6_without_kuberay_a_replica_set_says_so_and_goes_on_once_it_is_t
     await eventually(lambda: clusters(world, 1), what="its cluster is made as soon as the kind is served")
 
 
-async def test_b28_of_four_clusters_those_go_first_that_serve_least(world, webhooks, fleets):
+async def test_b28_of_four_clusters_those_go_first_that_serve_least(world, webhooks, kuberay, operator):
     replica_set = named(ray("RayClusterReplicaSet", replicas=4), "set")
     await world.client.create(RAY_REPLICA_SET, world.namespace, replica_set)
     made = await eventually(lambda: clusters(world, 4), what="four RayClusters")
@@ -108,7 +98,7 @@ async def test_b28_of_four_clusters_those_go_first_that_serve_least(world, webho
     assert names(found) == {one, other} - {first}, "the older goes; of two of one age the first by name"
 
 
-async def test_b29_a_fleet_has_one_replica_set_with_its_numbers_and_rolls(world, webhooks, fleets):
+async def test_b29_a_fleet_has_one_replica_set_with_its_numbers_and_rolls(world, webhooks, kuberay, operator):
     """And Ray cases 18, 19, 21, 22, 30 and 38 on the way."""
     everything = named(ray("RayClusterFleet", selector={}), "all")
     await world.client.create(RAY_FLEET, world.namespace, everything)

@@ -5,7 +5,6 @@ Gateway API's kinds are not ours to ship: definitions that take any object stand
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,11 +14,9 @@ import yaml
 from activities.errors import KubeError, KubeNotFound
 from activities.events import EVENTS
 from crds.routes import MATCHES_A_RULE, PATHS, http_route, reference_grant
-from local.cluster import OPERATOR_ACCOUNT
-from local.kubeconfig import ensure_token_kubeconfig
 from planning.model_routes import HTTP_ROUTES, REFERENCE_GRANTS, SOURCES
 from tests.crds.objects import deployment, pod, stand_in
-from tests.workflows.rig import World, eventually, operator_in_process
+from tests.workflows.rig import World, eventually
 
 Json = dict[str, Any]
 DEPLOYMENTS = SOURCES[0]
@@ -103,14 +100,6 @@ def test_what_is_no_model_has_no_route_and_the_gateways_own_namespace_no_grant(a
 # --- kept as they are asked for ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def kept(control_plane, gateway_kinds, tmp_path) -> AsyncIterator[None]:
-    """An operator that acts, with the rights that are shipped."""
-    ensure_token_kubeconfig(tmp_path / "kubeconfig", control_plane.kubeconfig, OPERATOR_ACCOUNT)
-    async with operator_in_process(tmp_path / "kubeconfig", control_plane.temporal_address):
-        yield
-
-
 async def serve(world: World, name: str, annotations: Json, **labels: str) -> None:
     manifest = deployment(annotations=annotations)
     manifest["metadata"] |= {"name": name, "namespace": world.namespace, "labels": labels}
@@ -134,7 +123,7 @@ async def leads(world: World, name: str, service: str) -> Json | None:
     return found if backend(found) == service else None
 
 
-async def test_c30_c31_routes_follow_what_is_added_changed_and_deleted(world, webhooks, kept):
+async def test_c30_c31_routes_follow_what_is_added_changed_and_deleted(world, webhooks, gateway_kinds, operator):
     model, other = f"m-{world.namespace}", f"o-{world.namespace}"
     route, grant = f"{model}-router", f"aibrix-system-reserved-referencegrant-in-{world.namespace}"
     await serve(world, "one", {SERVICE: "first", "console.aibrix.ai/deployment-id": "17"}, **{NAME: model})
@@ -177,7 +166,7 @@ async def is_gone(world: World, name: str) -> bool:
     return await route_named(world, name) is None
 
 
-async def test_a_strangers_route_is_left_and_aibrixs_own_are_taken_over(world, webhooks, kept):
+async def test_a_strangers_route_is_left_and_aibrixs_own_are_taken_over(world, webhooks, gateway_kinds, operator):
     ours, theirs = f"a-{world.namespace}", f"s-{world.namespace}"
     made = {each: http_route({"labels": {NAME: each}, "namespace": "elsewhere"}) for each in (ours, theirs)}
     for rule in made[theirs]["spec"]["rules"]:

@@ -123,6 +123,8 @@ static void request_headers(stream *s, bool end)
         put_header(s, "routing-strategy", dice(4) ? "random" : "none-such");
     if (dice(4) == 0)
         put_header(s, "x-error-x", "1");
+    if (dice(2))
+        put_header(s, "user", dice(2) ? "ada" : "somebody");
     envoy_dynamic_module_on_http_filter_request_headers(s, s->inside, end);
 }
 
@@ -141,7 +143,25 @@ static void request_body(stream *s, bool end)
     } else {
         fill(s, ENVOY_RECEIVED_REQUEST, text);
     }
-    envoy_dynamic_module_on_http_filter_request_body(s, s->inside, end);
+    int status = envoy_dynamic_module_on_http_filter_request_body(s, s->inside, end);
+    s->held = end && status != ENVOY_CONTINUE;
+    must(!end || !s->asked || s->held, "a request that waits for an answer is held back");
+}
+
+/* The collector answers, sensibly or not, or fails. */
+static void answered(stream *s)
+{
+    static const char *const answers[] = {"A 7", "U", "R 10", "T 99999999999999999999999", "S 1", "N", "L", "D", "r", "s",
+                                          "", "?"};
+    const char *text = answers[dice(12)];
+    char status[] = "200";
+    envoy_header head = {":status", 7, dice(8) ? status : "503", 3};
+    size_t half = strlen(text) / 2;
+    envoy_text parts[] = {{text, half}, {text + half, strlen(text) - half}};
+    if (!s->asked)
+        return;
+    s->asked = 0;
+    envoy_dynamic_module_on_http_filter_http_callout_done(s, s->inside, 7, dice(8) == 0, &head, 1, parts, 2);
 }
 
 static void response_headers(stream *s, bool end)
@@ -180,7 +200,7 @@ static void local_reply(stream *s)
 }
 
 typedef enum { HEADERS, BODY, BODY_END, TRAILERS, ANSWER, ANSWER_BODY, ANSWER_END, ANSWER_TRAILERS, LOCAL, COMPLETE,
-               EVENTS } event;
+               ANSWERED, EVENTS } event;
 
 static void happen(stream *s, event event)
 {
@@ -205,6 +225,8 @@ static void happen(stream *s, event event)
         return;
     case LOCAL:
         return local_reply(s);
+    case ANSWERED:
+        return answered(s);
     default:
         envoy_dynamic_module_on_http_filter_stream_complete(s, s->inside);
     }
@@ -246,12 +268,14 @@ static void play_all(event *events, size_t depth)
 static void play_at_random(void)
 {
     static const event usual[] = {HEADERS, BODY_END, ANSWER, ANSWER_BODY, ANSWER_END, COMPLETE};
-    event events[16];
+    event events[24];
     size_t count = 0, stop = 1 + dice(6);
     for (size_t i = 0; i < stop; i++) {
         if (dice(4) == 0)
             events[count++] = (event)dice(EVENTS);
         events[count++] = usual[i];
+        if (usual[i] == BODY_END && dice(2))
+            events[count++] = ANSWERED;
         if (usual[i] == BODY_END && dice(3) == 0)
             events[count++] = LOCAL;
     }
@@ -260,7 +284,10 @@ static void play_at_random(void)
 
 static void publish(brix_writer *writer, uint32_t pods)
 {
-    brix_settings settings = {.default_strategy = BRIX_LITERAL("least-request")};
+    static const uint32_t masks[] = {0, BRIX_USERS_KNOWN, BRIX_USERS_KNOWN | BRIX_USERS_SHARED,
+                                     BRIX_USERS_KNOWN | BRIX_USERS_SHARED | BRIX_USERS_CLOSED};
+    brix_settings settings = {.default_strategy = BRIX_LITERAL("least-request"), .users = masks[dice(4)],
+                              .pod_in_flight = dice(3)};
     uint32_t index;
     must(brix_writer_begin(writer) == BRIX_OK && brix_writer_settings(writer, &settings) == BRIX_OK, "a topology begins");
     for (uint32_t i = 0; i < pods; i++) {
@@ -304,7 +331,7 @@ int main(int count, char **arguments)
     must(strcmp(envoy_dynamic_module_on_program_init(), ENVOY_ABI_VERSION) == 0, "the version is told");
     must(!envoy_dynamic_module_on_http_filter_config_new(NULL, (envoy_text){"", 0}, (envoy_text){"x y", 3}),
          "a configuration that is none is refused");
-    snprintf(text, sizeof text, "4 %s", arguments[1]);
+    snprintf(text, sizeof text, "4 4096 %s", arguments[1]);
     state = strtoull(arguments[3], NULL, 10);
     made = envoy_dynamic_module_on_http_filter_config_new(NULL, (envoy_text){"", 0}, (envoy_text){text, strlen(text)});
     must(made != NULL, "a missing segment is no failure");

@@ -71,14 +71,14 @@ static brix_text nested(char *buffer, uint32_t field, brix_text inner)
 
 static const char *const NAMES[] = {":path", ":method", ":status", "routing-strategy", "external-filter", "traceparent",
                                     "authorization", "target-pod", "x-error-x", "content-encoding", "x-session-id",
-                                    "x-aibrix-session-key"};
+                                    "x-aibrix-session-key", "user"};
 
 static brix_text header_map(char *buffer)
 {
     char line[4096], *at = buffer;
     for (uint32_t i = dice(8); i > 0; i--) {
         brix_text value = mutated();
-        const char *name = NAMES[dice(12)];
+        const char *name = NAMES[dice(13)];
         char *end = put(line, 1, (brix_text){name, strlen(name)});
         if (strcmp(name, ":path") == 0 && dice(3))
             end = put(end, 3, BRIX_LITERAL("/v1/chat/completions"));
@@ -88,6 +88,19 @@ static brix_text header_map(char *buffer)
         free((void *)(uintptr_t)value.at);
     }
     return (brix_text){buffer, (size_t)(at - buffer)};
+}
+
+/* The collector's answer, sensible or not. */
+static void answer(brix_flow *flow, char *output)
+{
+    brix_text value = mutated();
+    char *words[] = {"A 7", "U", "R 10", "T 1", "S", "N", "L", "D", "r", "u"}, *word = words[dice(10)];
+    size_t written;
+    if (dice(2))
+        brix_flow_answer(flow, word, strlen(word), output, BRIX_OUTPUT_BYTES, &written);
+    else
+        brix_flow_answer(flow, value.at, value.length, output, BRIX_OUTPUT_BYTES, &written);
+    free((void *)(uintptr_t)value.at);
 }
 
 /* Send one well-formed message: headers (with a status when it is not 0) or a body. */
@@ -107,8 +120,11 @@ static void send(brix_flow *flow, uint32_t kind, brix_text name, brix_text value
         content[whole.length++] = 1;
         whole = nested(message, kind, whole);
     }
-    if (brix_flow_message(flow, whole.at, whole.length, output, BRIX_OUTPUT_BYTES, &written) != BRIX_OK)
+    brix_status status = brix_flow_message(flow, whole.at, whole.length, output, BRIX_OUTPUT_BYTES, &written);
+    if (status != BRIX_OK && status != BRIX_ASKS)
         abort();
+    if (status == BRIX_ASKS)
+        answer(flow, output);
 }
 
 /* The way to an answer, so that what follows meets every stage. */
@@ -147,7 +163,8 @@ static void drive(brix_reader *reader, char *output)
         char *tight = realloc(exact, kept ? kept : 1);
         for (uint32_t i = dice(10) == 0; i > 0 && kept; i--)
             tight[dice((uint32_t)kept)] ^= (char)(1 << dice(8));
-        brix_flow_message(flow, tight, kept, output, BRIX_OUTPUT_BYTES, &written);
+        if (brix_flow_message(flow, tight, kept, output, BRIX_OUTPUT_BYTES, &written) == BRIX_ASKS && dice(8))
+            answer(flow, output);
         free(tight);
         free((void *)(uintptr_t)value.at);
     }
@@ -198,7 +215,7 @@ static void pieces(char *scratch_bytes)
 
 static void publish(brix_writer *writer, uint32_t pods)
 {
-    brix_settings settings = {.default_strategy = BRIX_LITERAL("least-request")};
+    brix_settings settings = {.default_strategy = BRIX_LITERAL("least-request"), .users = dice(16), .pod_in_flight = 3};
     uint32_t index;
     if (brix_writer_begin(writer) != BRIX_OK || brix_writer_settings(writer, &settings) != BRIX_OK)
         abort();

@@ -73,7 +73,9 @@ static void need(brix_status status)
 
 static void publish(brix_writer *writer, uint32_t round)
 {
-    brix_settings settings = {.default_strategy = {"least-request", 13}, .api_key = {"", 0}};
+    brix_settings settings = {.default_strategy = {"least-request", 13}, .api_key = {"", 0},
+                              .users = BRIX_USERS_KNOWN, .pod_in_flight = 1000, .model_in_flight = 1000};
+    brix_profile profile = {.name = {"p", 1}, .is_default = 1, .requests_per_second = 1u << 31};
     uint32_t index, pods = 1 + round % 5;
     brix_status status = brix_writer_begin(writer);
     if (status == BRIX_BUSY)
@@ -89,6 +91,7 @@ static void publish(brix_writer *writer, uint32_t round)
             return;
     }
     need(brix_writer_model(writer, "m", 1));
+    need(brix_writer_profiles(writer, (brix_text){"", 0}, &profile, 1));
     for (uint32_t i = 0; i < pods; i++)
         need(brix_writer_member(writer, i));
     need(brix_writer_publish(writer));
@@ -103,6 +106,27 @@ static void gauge(brix_writer *writer, uint32_t round)
     sample.values[BRIX_GAUGE_TAKEN] = 1;
     for (uint32_t i = 0; brix_writer_gauges(writer, i, &sample) == BRIX_OK; i++)
         need(brix_writer_sample(writer, i, 1500000000u, &sample));
+}
+
+/* Users come and go beside the readers, and so do names that nobody has. */
+static void limit(brix_writer *writer, uint32_t round)
+{
+    char name[16];
+    uint64_t key;
+    uint32_t index = 0;
+    brix_owed owed;
+    brix_user_record user = {.exists = 1, .rpm = 1u << 31, .tpm = 1u << 31}, nobody = {0};
+    if (round % 5 == 0)
+        brix_writer_users_begin(writer);
+    need(brix_writer_user_limits(writer, (brix_text){"ada", 3}, &user, 0, &key));
+    for (uint32_t i = 0; i < 50; i++) {
+        size_t length = (size_t)snprintf(name, sizeof name, "n%u", round * 50 + i);
+        need(brix_writer_user_limits(writer, (brix_text){name, length}, i % 25 ? &nobody : &user, 0, &key));
+    }
+    if (round % 5 == 0)
+        brix_writer_users_end(writer);
+    while (brix_writer_owed(writer, &index, 0, &owed) == BRIX_OK)
+        need(owed.tokens > 0 ? BRIX_OK : BRIX_BAD);
 }
 
 static void decide(brix_reader *reader, uint64_t random)
@@ -124,7 +148,8 @@ static void decide(brix_reader *reader, uint64_t random)
 
 static void request(brix_reader *reader)
 {
-    static const char headers[] = "\x12\x22\x0a\x20\x0a\x1e\x0a\x05:path\x1a\x15/v1/chat/completions/";
+    static const char headers[] = "\x12\x2f\x0a\x2d\x0a\x1e\x0a\x05:path\x1a\x15/v1/chat/completions/"
+                                  "\x0a\x0b\x0a\x04user\x1a\x03" "ada";
     static const char body[] = "\x22\x24\x0a\x20{\"model\":\"m\",\"messages\":[{},{}]}\x10\x01";
     static _Thread_local char output[BRIX_OUTPUT_BYTES];
     brix_flow *flow;
@@ -132,7 +157,10 @@ static void request(brix_reader *reader)
     if (brix_flow_begin(reader, "", 0, &flow) != BRIX_OK)
         return;
     need(brix_flow_message(flow, headers, sizeof headers - 1, output, sizeof output, &written));
-    need(brix_flow_message(flow, body, sizeof body - 1, output, sizeof output, &written));
+    brix_status status = brix_flow_message(flow, body, sizeof body - 1, output, sizeof output, &written);
+    if (status == BRIX_ASKS)
+        status = brix_flow_answer(flow, "L", 1, output, sizeof output, &written);
+    need(status);
     brix_record record;
     brix_flow_record(flow, &record);
     if (record.pod.length == 0)
@@ -181,6 +209,7 @@ int main(int count, char **arguments)
         }
         publish(writer, round);
         gauge(writer, round);
+        limit(writer, round);
         brix_users users;
         need(brix_writer_users(writer, 2000000000u, &users));
         need(brix_writer_sweep(writer, &swept));

@@ -88,6 +88,9 @@ def test_what_a_target_starts_is_a_command_of_ours(target):
 def test_an_injected_sidecar_starts_as_its_image_does():
     pod = injected({"spec": {"containers": [{"name": "engine", "image": "vllm/vllm-openai"}]}}, Sidecar(DEFAULT_IMAGE))
     assert pod["spec"]["containers"][0]["command"] == command("runtime")
+    manifest = yaml.safe_load((ROOT / "deploy" / "workloads" / "operator.yaml").read_text())
+    variables = manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "BRIXFLOW_RUNTIME_IMAGE", "value": "brixflow/runtime:latest"} in variables
 
 
 @pytest.mark.parametrize("target", TARGETS)

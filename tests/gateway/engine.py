@@ -5,6 +5,7 @@
 | x-engine-status, x-engine-body, x-engine-type | status, body and content type of the answer |
 | x-engine-delay | seconds before the first byte |
 | x-engine-chunks, x-engine-gap | events of a streamed answer, seconds between them |
+| x-engine-drop | the address of the engine that ends the connection without a byte of an answer |
 | x-engine-die, x-engine-cut | after this event end the process, or just the connection |
 
 `GET /seen` lists the requests so far but those for metrics. `GET /metrics` answers what `PUT /metrics` gave, 404
@@ -64,6 +65,8 @@ class Engine:
 
     async def answer(self, writer: asyncio.StreamWriter, headers: Headers, body: bytes) -> None:
         await asyncio.sleep(float(headers.get("x-engine-delay", "0")))
+        if headers.get("x-engine-drop") == sys.argv[1]:
+            raise ConnectionError
         if "x-engine-status" not in headers and b'"stream":true' in body.replace(b" ", b""):
             await stream(writer, headers, b'"include_usage":true' in body.replace(b" ", b""))
             return

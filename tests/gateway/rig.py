@@ -77,6 +77,7 @@ class Rig:
     namespace: str = ""
     gateway: Part | None = None
     envoy: Part | None = None
+    known_users: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -94,6 +95,7 @@ class Rig:
             "ROUTING_ALGORITHM": "least-request",
             "AIBRIX_SHUTDOWN_DRAIN_SECONDS": "5",
             "POD_NAME": "gateway-under-test",
+            "BRIXFLOW_USERS_FILE": str(home / "users.json"),
             **variables,
         }
         rig = cls(control_plane, home, gate, GatewaySettings.from_environment(given), {**os.environ, **OURS, **given})
@@ -140,6 +142,9 @@ class Rig:
             http=self.settings.http_address,
             access_log=self.home / "access.log",
             listen_address="127.0.0.1",
+            body_limit_bytes=self.settings.message_limit_bytes,
+            held_bytes=self.settings.held_bytes,
+            idle_timeout=self.settings.idle_timeout,
         )
 
     async def down(self) -> None:
@@ -173,6 +178,26 @@ class Rig:
     def patch(self, name: str, status: Mapping[str, Any]) -> None:
         patch = json.dumps({"status": status})
         self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", patch)
+
+    # Users
+
+    async def users(self, **users: Mapping[str, int]) -> None:
+        """Have these users with their limits, besides those that there are, and wait until they are known."""
+        self.known_users |= users
+        fresh = self.home / "users.new"
+        fresh.write_text(json.dumps([{"name": name, **limits} for name, limits in self.known_users.items()]))
+        fresh.replace(self.home / "users.json")
+
+        async def are_known() -> bool:
+            body = chat("no-such-model")
+            async with aiohttp.ClientSession(self.url) as session:
+                for name in users:
+                    async with session.post("/v1/chat/completions", json=body, headers={"user": name}) as answer:
+                        if answer.status == 401:
+                            return False
+            return True
+
+        await eventually(are_known)
 
     # HTTP
 

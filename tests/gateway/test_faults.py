@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.parts import Engine, eventually
-from tests.gateway.rig import Rig, chat, only_grpc, only_module
+from tests.gateway.rig import Rig, chat, only_grpc
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 StartEngine = Callable[[], Awaitable[Engine]]
@@ -192,7 +192,6 @@ async def test_both_ext_proc_processes_get_an_even_share(
     assert max(grown) <= 1.3 * sum(grown) / len(grown)
 
 
-@only_module
 async def test_a_request_whose_pod_cannot_be_connected_goes_to_another_pod(
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], start_engine: StartEngine, model: str
 ) -> None:
@@ -214,7 +213,41 @@ async def test_a_request_whose_pod_cannot_be_connected_goes_to_another_pod(
     assert await rig.metric("gateway_request_model_fail_total", model=model) == 0
 
 
-@only_module
+async def test_a_request_whose_pod_resets_it_before_a_byte_goes_to_another_pod_and_is_accounted_there(
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    failing, serving = engines[0], engines[1]
+    first, second = rig.pod(model, failing.host), rig.pod(model, serving.host)
+    await rig.routable(model, 2)
+    before = len(await failing.seen())
+    headers = {"x-engine-drop": failing.address, "x-engine-chunks": "4", "x-engine-gap": "0.1"}
+    for _ in range(6):
+        async with client.post(CHAT, json=chat(model, stream=True), headers=headers) as answer:
+            assert (answer.status, answer.headers["target-pod"]) == (200, second)
+            await answer.content.readline()
+            assert await rig.metric("brixflow_pod_requests_running", pod=first) == 0
+            assert await rig.metric("brixflow_pod_requests_running", pod=second) == 1
+            assert b"[DONE]" in await answer.read()
+    assert len(await failing.seen()) > before
+    assert (await serving.seen())[-1]["headers"]["target-pod"] == serving.address
+    await eventually(rig.is_quiet)
+    assert await rig.metric("gateway_request_model_success_total", model=model) == 6
+
+
+async def test_an_answer_that_has_begun_is_never_asked_for_again(
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    for engine in engines[:2]:
+        rig.pod(model, engine.host)
+    await rig.routable(model, 2)
+    before = sum([len(await engine.seen()) for engine in engines[:2]])
+    broken = {"x-engine-cut": "1", "x-engine-gap": "0.2"}
+    async with client.post(CHAT, json=chat(model, stream=True), headers=broken) as answer:
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    assert sum([len(await engine.seen()) for engine in engines[:2]]) == before + 1
+
+
 async def test_with_no_pod_to_be_reached_the_answer_is_503_in_time(
     rig: Rig, client: aiohttp.ClientSession, start_engine: StartEngine, model: str
 ) -> None:

@@ -82,3 +82,29 @@ VTC = "AIBRIX_ROUTER_VTC_"
 )
 def test_fair_sharing_is_set_by_the_names_that_people_know(variables: dict[str, str], expected: Fairness) -> None:
     assert GatewaySettings.from_environment(variables).fair == expected
+
+
+def test_limits_are_none_by_default_and_a_question_waits_50_ms() -> None:
+    own = GatewaySettings.from_environment({})
+    assert (own.users_file, own.redis_host, own.model_in_flight, own.pod_in_flight) == (None, "", 0, 0)
+    assert own.ask_within == timedelta(milliseconds=50)
+    assert not own.limits_fail_closed
+
+
+def test_limits_are_set_by_the_names_in_the_table() -> None:
+    own = GatewaySettings.from_environment(
+        {
+            "BRIXFLOW_USERS_FILE": "/users.json",
+            "REDIS_HOST": "redis",
+            "REDIS_PORT": "7000",
+            "REDIS_PASSWORD": "word",
+            "BRIXFLOW_LIMITS_FAIL_CLOSED": "true",
+            "BRIXFLOW_LIMITS_DEADLINE_MS": "20",
+            "BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL": "9",
+            "BRIXFLOW_MAX_IN_FLIGHT_PER_POD": "3",
+        }
+    )
+    assert own.users_file == Path("/users.json")
+    assert (own.redis_host, own.redis_port, own.redis_password) == ("redis", 7000, "word")
+    assert (own.limits_fail_closed, own.ask_within) == (True, timedelta(milliseconds=20))
+    assert (own.model_in_flight, own.pod_in_flight) == (9, 3)

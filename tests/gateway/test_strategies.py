@@ -273,6 +273,7 @@ async def test_a_user_that_used_more_goes_further_down_the_row(  # R51, R56
 ) -> None:
     pods = sorted(await two_pods(rig, model, engines))
     bucket = await rig.metric("vtc_bucket_size_active", pod=pods[0])
+    await rig.users(**{f"small-{model}": {}, f"great-{model}": {}})
     assert set(await picks(client, model, "vtc-basic", 3, user=f"small-{model}")) == {pods[0]}
     headers = {"routing-strategy": "vtc-basic", "user": f"great-{model}"}
     async with client.post(CHAT, json=chat(model, "word " * 8000), headers=headers) as answer:

@@ -13,7 +13,7 @@ from planning.planner import World
 from planning.ray_fleet import RayFleetPlanner
 from planning.ray_replicaset import BROKEN_GRACE, RayReplicaSetPlanner
 from planning.render_ray import RAY_CLUSTER, RAY_REPLICA_SET, render_replica_set, template_digest
-from planning.wire import Memory, Ref
+from planning.wire import Failure, Memory, Ref
 from tests.planning.world import START
 
 Json = dict[str, Any]
@@ -194,8 +194,28 @@ def test_36_recreating_makes_the_new_ones_after_the_old_are_gone():
     found.until_still()
     assert found.sizes == (0,)
     found.settle()
+    (old,) = found.sets.values()
+    old["status"]["terminatingReplicas"] = 1
+    found.until_still()
+    assert found.sizes == (0,), "one is still leaving"
+    found.settle()
     found.until_still()
     assert found.sizes == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ({"type": "Canary"}, "'Canary' is neither"),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "abc"}}, '"abc" is neither'),
+    ],
+)
+def test_a_strategy_that_cannot_be_read_is_a_condition(strategy, said):
+    found = Cluster({"replicas": 1, "strategy": strategy})
+    assert found.step() == []
+    (shown,) = [each for each in found.fleet["status"]["conditions"] if each["type"] == "Progressing"]
+    assert (shown["status"], shown["reason"]) == ("False", "InvalidSpec")
+    assert said in shown["message"]
 
 
 def test_a_fleet_without_strategy_rolls_as_a_deployment_does():
@@ -288,3 +308,32 @@ def test_a_fleet_is_paused_by_command_and_undone_by_its_annotation(verb, said):
 def test_what_has_no_rollout_takes_no_command():
     for verb in ("pause", "undo", "restart"):
         assert fault_of(verb, "podautoscaler") == f"a podautoscaler has no rollout to {verb}"
+
+
+def test_37_a_name_that_somebody_else_has_is_counted_past():
+    found = Cluster({"replicas": 1})
+    ref = Ref(kind="rayclusterfleet", namespace="n", name="f", uid="fleet")
+
+    def create(memory: Memory):
+        plan = RayFleetPlanner().plan(World(ref, found.fleet, {RAY_REPLICA_SET.key: []}, LATE), memory, None)
+        return plan.decision.steps[0], plan.status
+
+    first, _ = create(Memory())
+    taken = Failure(
+        step=f"create-ray-replica-set/{first.name}", cause="name-conflict", message="exists", count=1, generation=1,
+        retry_at=LATE,
+    )  # fmt: skip
+    second, status = create(Memory(failures=[taken]))
+    assert second.name != first.name
+    assert status["collisionCount"] == 1
+
+
+def test_a_replica_set_that_aibrix_made_is_taken_up_under_its_own_name():
+    found = fleet(2)
+    (live,) = found.sets.values()
+    live["metadata"]["name"] = "f-758bcd"
+    pod = live["spec"]["template"]["spec"]["headGroupSpec"]["template"]
+    pod["spec"]["containers"][0]["ports"] = [{"containerPort": 6379, "protocol": "TCP"}]
+    mine = found.fleet["spec"]["template"]["spec"]["headGroupSpec"]["template"]
+    mine["spec"]["containers"][0]["ports"] = [{"containerPort": 6379}]
+    assert found.step() == []

@@ -34,6 +34,7 @@ CHECKOUT = Path(__file__).parents[2]
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
 HEARTBEAT_SECONDS = 2.0
 PATIENCE_SECONDS = 40.0
+START_SECONDS = 90.0
 
 
 def free_port() -> int:
@@ -289,7 +290,7 @@ class OperatorProcess:
 
     async def started(self) -> None:
         self.start()
-        await eventually(self.is_leader, what=f"the operator leads, see {self.log}")
+        await eventually(self.is_leader, seconds=START_SECONDS, what=f"the operator leads, see {self.log}")
 
     def steps(self) -> list[str]:
         """The log's lines about steps that were carried out."""

@@ -76,7 +76,9 @@ class Struck:
             await eventually(lambda: self.world.is_at("llama", image, REPLICAS), seconds=seconds)
         except AssertionError as error:
             said = await asyncio.to_thread(self.process.log.read_text)
-            error.add_note(f"points: {self.points.log}\noperator: {said[-4000:]}")
+            aimed = f"{'after' if self.points.after else 'before'} point {self.points.at}"
+            hit = "struck" if self.points.struck.is_set() else "not struck"
+            error.add_note(f"{aimed}, {hit}; points: {self.points.log}\noperator: {said[-4000:]}")
             raise
 
     async def _restart(self) -> None:

@@ -10,6 +10,7 @@ writes `tests/data/histories/<release>-<what>.json`. Files of older releases sta
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 from pathlib import Path
@@ -68,7 +69,16 @@ def test_histories_of_every_operation_are_recorded() -> None:
 
 def test_a_recorded_life_began_with_its_first_decision() -> None:
     """Since release 0.3 an object's workflow is started together with the first plan of it."""
-    assert "opening" in (FOLDER / "0.3-create.json").read_text()
+    for what in ("create", "roleset", "podset", "create-rollout"):
+        started = json.loads((FOLDER / f"0.3-{what}.json").read_text())["events"][0]
+        (given,) = started["workflowExecutionStartedEventAttributes"]["input"]["payloads"]
+        assert json.loads(base64.b64decode(given["data"]))["opening"]["steps"], what
+
+
+def test_a_warm_up_and_a_rollout_in_its_midst_are_recorded() -> None:
+    assert '"name": "warm_up"' in (FOLDER / "0.3-warm-up.json").read_text()
+    assert "WORKFLOW_EXECUTION_COMPLETED" not in (FOLDER / "0.3-stuck-rollout.json").read_text()
+    assert "WORKFLOW_EXECUTION_COMPLETED" in (FOLDER / "0.3-failed-rollout.json").read_text()
 
 
 async def test_a_whole_life_replays(world: World, operator: Operator, temporal: Client) -> None:
