@@ -81,7 +81,10 @@ struct brix_flow {
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
     brix_names names;   /* for the host: of the headers that the request has */
-    uint64_t decided_at; /* CLOCK_MONOTONIC of the first choice, nanoseconds */
+    uint64_t begun_at;       /* CLOCK_MONOTONIC in nanoseconds, as these: */
+    uint64_t decided_at;     /* the first choice */
+    uint64_t first_chunk_at; /* the first chunk of a stream that carries content; see times.h */
+    uint8_t has_content;     /* one did */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
     char update[12]; /* requests of the user in this minute, when they are counted */
