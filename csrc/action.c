@@ -5,7 +5,7 @@ void brix_action_begin(brix_action *action)
     action->kind = BRIX_CONTINUE;
     action->status = 0;
     action->sets = action->removes = 0;
-    action->clear_route_cache = action->body_changed = 0;
+    action->clear_route_cache = action->body_changed = action->skips_body = 0;
     action->body = BRIX_NOTHING;
 }
 

@@ -31,6 +31,7 @@ typedef struct {
     uint32_t ask_ms; /* of ASK: how long the answer may take */
     int clear_route_cache;
     int body_changed;
+    int skips_body; /* nothing of the answer's body is needed: the host may keep it to itself */
     brix_text body;
     brix_text question;
     brix_header_line set[BRIX_SETS];

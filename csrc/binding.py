@@ -309,17 +309,27 @@ class SegmentReader:
         self._outputs: list[Any] = []
 
     @classmethod
-    def open(cls, path: str | Path, flows: int = DEFAULT_FLOWS, held_bytes: int = 0, body_bytes: int = 0) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        flows: int = DEFAULT_FLOWS,
+        held_bytes: int = 0,
+        body_bytes: int = 0,
+        *,
+        reads_answers: bool = True,
+    ) -> Self:
         """Map the segment at `path` and claim a slot.
 
         Requests whose bodies would make more than `held_bytes` together are refused (0: none is); one request counts
-        as `body_bytes` at most.
+        as `body_bytes` at most. Without `reads_answers` the host is asked to keep good answers' bodies to itself.
 
         Raises SegmentMissing before the first publish, SegmentForeign, LimitReached when no slot is free.
         """
         handle = _ffi.new("brix_reader **")
         check(_lib.brix_reader_open(str(path).encode(), flows, handle), f"open segment {path}")
         _lib.brix_reader_bound(handle[0], held_bytes, body_bytes)
+        if not reads_answers:
+            _lib.brix_reader_skip_answers(handle[0])
         return cls(handle[0])
 
     @property

@@ -273,6 +273,8 @@ void brix_reader_close(brix_reader *reader);
 /* Before the first flow: how many bytes of bodies may be held at one time, and how many of one request are ever
    held, since the host refuses a longer one by itself. Beyond the first, requests are refused with 503. */
 void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body);
+/* Before the first flow: nothing of a good answer's body is wanted, neither usage nor its first token. */
+void brix_reader_skip_answers(brix_reader *reader);
 
 /* --- flow: one HTTP request ------------------------------------------------------- */
 
@@ -428,16 +430,11 @@ brix_status brix_scan_body(const char *path, size_t path_length, const char *bod
 /* --- the vocabulary, and counting tokens ------------------------------------------ */
 
 /* Write the vocabulary of byte-level BPE beside the segment at this path: tokens in the order of their ranks, token i
-   from offsets[i] to offsets[i + 1], the single bytes among them; classes has a byte for each code point (0 other,
-   1 letter, 2 number, 3 blank). Readers that open a segment later count with it. */
+   from offsets[i] to offsets[i + 1]; classes has a byte for each code point (0 other, 1 letter, 2 number, 3 blank). */
 brix_status brix_vocabulary_write(const char *segment, const char *text, const uint32_t *offsets, uint32_t count,
                                   const uint8_t *classes);
-/* BRIX_OK when there is one that can be read. */
 brix_status brix_vocabulary_check(const char *segment);
-
-typedef struct brix_counter brix_counter;
-
-/* Counting alone, for tests and explanations. */
+typedef struct brix_counter brix_counter; /* counting alone, for tests and explanations */
 brix_status brix_counter_open(const char *segment, brix_counter **counter);
 void brix_counter_close(brix_counter *counter);
 /* Tokens of a text that comes in chunks of chunk bytes (0: whole); limit + 1 when there are more. */

@@ -116,12 +116,25 @@ void brix_ext_proc_note(brix_back *back, const brix_flow *flow)
     brix_back_nest(back, 8, mark);
 }
 
+/* ProcessingMode in mode_override 9: all modes are named. Headers SEND 1, request body BUFFERED 2, answer's body NONE 0,
+   request trailers SKIP 2, and the answer's trailers SEND 1, which keeps the stream open to the last byte. */
+static void write_override(brix_back *back)
+{
+    static const uint8_t modes[] = {1, 1, 2, 0, 2, 1};
+    const char *mark = back->at;
+    for (uint32_t field = sizeof modes; field > 0; field--)
+        brix_back_varint(back, field, modes[field - 1]);
+    brix_back_nest(back, 9, mark);
+}
+
 void brix_ext_proc_write(brix_back *back, uint32_t kind, const brix_action *action)
 {
     if (action->kind == BRIX_REPLY) {
         write_reply(back, action);
         return;
     }
+    if (action->skips_body)
+        write_override(back);
     const char *mark = back->at;
     if (kind == EXT_REQUEST_TRAILERS || kind == EXT_RESPONSE_TRAILERS)
         write_headers(back, 1, action);

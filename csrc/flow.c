@@ -163,6 +163,9 @@ static void hold_nothing(brix_flow *flow)
 
 void brix_flow_end(brix_flow *flow, brix_end end)
 {
+    /* Whoever sees no body cannot tell a last byte from a client that left. */
+    if (flow->skips_body && end == BRIX_END_STREAM)
+        brix_flow_settle(flow, BRIX_OUTCOME_OK, flow->status);
     if (end == BRIX_END_SHUTDOWN)
         brix_flow_settle(flow, BRIX_OUTCOME_SHUTDOWN, 503);
     else

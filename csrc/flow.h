@@ -67,6 +67,7 @@ struct brix_flow {
     uint8_t filter_cut;
     uint8_t tries;      /* pods that were chosen before and could not be reached */
     uint8_t unanswered; /* the host learned that the pod gave no byte */
+    uint8_t skips_body; /* the host was told that the answer's body is not wanted */
     uint8_t is_local;   /* the host learned that the answer is its own */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
     uint8_t user_cut;   /* the user's name is too long to be anybody's */
@@ -75,6 +76,8 @@ struct brix_flow {
     uint8_t asks;       /* a question is with the collector */
     uint8_t waits;      /* for the host: the kind of message that waits for its answer */
     uint8_t update_length;
+    uint8_t is_late;    /* for the host: bytes of the body wait to be told */
+    uint8_t stands;     /* for the host: the request stands until they are, 1 from its body's end, 2 from trailers */
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
     brix_names names;   /* for the host: of the headers that the request has */
@@ -113,6 +116,8 @@ void brix_flow_answered(brix_flow *flow, brix_text answer, brix_out *scratch, br
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
+/* 1 when the body that comes is counted by tokens: its bytes may cost much more than a look. */
+int brix_flow_counts(const brix_flow *flow);
 /* 1 when the body, whose last byte was told, should ask for usage; the host changes it and says so. */
 int brix_flow_wants_edit(const brix_flow *flow, brix_edit *edit);
 void brix_flow_edited(brix_flow *flow, const brix_edit *edit);

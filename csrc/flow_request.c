@@ -114,7 +114,7 @@ static gate pass_gate(brix_flow *flow)
     gate gate = {.has_strategy = 1};
     if (held.topology) {
         gate.is_known = 1;
-        flow->leaves_streams = held.topology->leave_streams != 0;
+        flow->leaves_streams = held.topology->leave_streams || flow->reader->skips_answers;
         gate.is_allowed = !held.topology->has_key || has_key(flow, held.topology);
         gate.has_strategy = flow->strategy_length > 0 || held.topology->default_strategy.length > 0;
     }

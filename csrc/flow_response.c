@@ -151,6 +151,8 @@ void brix_flow_response_headers_done(brix_flow *flow, int end, brix_out *scratch
         begin_error(flow, end, scratch, action);
     else if (flow->hides_usage && !flow->is_encoded && !end)
         begin_stream(flow, action);
+    flow->skips_body = flow->reader->skips_answers && !end && is_success(flow->status) && !flow->events.is_on;
+    action->skips_body = flow->skips_body;
     if (end)
         settle_answer(flow);
 }
@@ -204,6 +206,7 @@ void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out
 {
     if (brix_flow_is_complete(flow) || flow->stage != FLOW_ANSWERING)
         return;
+    flow->skips_body = 0; /* the host does not take that from us */
     if (flow->is_error)
         collect_error(flow, chunk, end, scratch, action);
     else if (!flow->is_encoded && flow->endpoint && flow->endpoint->has_usage)

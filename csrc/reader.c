@@ -235,6 +235,11 @@ void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body)
     reader->body_limit = body;
 }
 
+void brix_reader_skip_answers(brix_reader *reader)
+{
+    reader->skips_answers = 1;
+}
+
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **result)
 {
     if (flows == 0 || flows > 1u << 20)

@@ -46,6 +46,7 @@ struct brix_reader {
     _Atomic uint64_t flow_free;  /* high half: changes; low half: index plus one */
     _Atomic uint64_t held;       /* bytes of request bodies */
     uint64_t held_limit;         /* 0: none */
+    uint32_t skips_answers;
     uint64_t body_limit;         /* of one request; above it the host refuses */
 };
 

@@ -66,6 +66,7 @@ class EnvoyValues:
     body_limit_bytes: int = BODY_LIMIT_BYTES
     max_connections: int = 20_000
     held_bytes: int = GatewaySettings.held_bytes
+    mode_override: bool = True
     idle_timeout: timedelta = IDLE_TIMEOUT
     engine_idle_timeout: timedelta = ENGINE_IDLE_TIMEOUT
     message_timeout: timedelta = MESSAGE_TIMEOUT
@@ -96,6 +97,7 @@ def _named(values: EnvoyValues) -> dict[str, object]:
         "body_limit_bytes": values.body_limit_bytes,
         "max_connections": values.max_connections,
         "heap_bytes": values.held_bytes * COPIES_OF_A_BODY + OWN_HEAP_BYTES,
+        "mode_override": values.mode_override,
         "idle_timeout": _seconds(values.idle_timeout),
         "engine_idle_timeout": _seconds(values.engine_idle_timeout),
         "message_timeout": _seconds(values.message_timeout),

@@ -121,12 +121,23 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no ann
         return self._handlers.get(details.method)
 
 
+def spreading(settings: GatewaySettings) -> tuple[tuple[str, int], ...]:
+    """Options that make many short-lived connections of few long ones: processes that share a port then share load."""
+    options = []
+    if settings.connection_streams:
+        options.append(("grpc.max_concurrent_streams", settings.connection_streams))
+    if settings.connection_age:
+        options.append(("grpc.max_connection_age_ms", round(settings.connection_age.total_seconds() * 1000)))
+    return tuple(options)
+
+
 def make_server(
-    processor: Processor, health: Health, addresses: tuple[str, ...], body_limit_bytes: int
+    processor: Processor, health: Health, addresses: tuple[str, ...], settings: GatewaySettings
 ) -> grpc.aio.Server:
     """A server on all `addresses`; raises RuntimeError when one of them is taken."""
-    limit = body_limit_bytes + MESSAGE_OVERHEAD_BYTES
+    limit = settings.message_limit_bytes + MESSAGE_OVERHEAD_BYTES
     options = (
+        *spreading(settings),
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.so_reuseport", 1),
@@ -143,11 +154,11 @@ def make_server(
 
 async def open_reader(settings: GatewaySettings) -> SegmentReader:
     """The segment, once the collector has published it. Each process bounds its share of Envoy's bodies."""
-    path, held = settings.segment_path, settings.held_bytes // settings.processes
+    path, held, limit = settings.segment_path, settings.held_bytes // settings.processes, settings.message_limit_bytes
     waited = False
     while True:
         try:
-            return SegmentReader.open(path, settings.max_requests, held, settings.message_limit_bytes)
+            return SegmentReader.open(path, settings.max_requests, held, limit, reads_answers=settings.reads_answers)
         except SegmentMissing:
             if not waited:
                 log.info("event=waiting_for_segment path=%s", path)
@@ -190,7 +201,7 @@ async def _run(settings: GatewaySettings, index: int) -> None:
     collector = Collector(collector_socket(settings.segment_path), settings.ask_within)
     processor = Processor(reader, collector)
     addresses = (settings.sockets[index], settings.ext_proc_address)
-    server = make_server(processor, health, addresses, settings.message_limit_bytes)
+    server = make_server(processor, health, addresses, settings)
     await server.start()
     await health.say(SERVING)
     log.info("event=ext_proc_serving socket=%s address=%s", *addresses)

@@ -15,6 +15,9 @@
 | AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES | 33554432 | largest request body; Envoy's buffer limit must be the same |
 | BRIXFLOW_MAX_HELD_BYTES | 1073741824 | bytes of request bodies that are held at one time by one Envoy; above it 503 |
 | BRIXFLOW_GATEWAY_IDLE_SECONDS | 600 | how long a stream or a client's connection may be silent in both directions |
+| BRIXFLOW_GATEWAY_READS_ANSWERS | true | host grpc reads answers: tokens are known, a cancel is told from an end |
+| BRIXFLOW_GATEWAY_CONNECTION_STREAMS | 0 (any) | streams on a connection to ext_proc; few, where processes share a port |
+| BRIXFLOW_GATEWAY_CONNECTION_AGE_SECONDS | 0 (any) | how old such a connection grows, so that new ones spread anew |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
 | AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
@@ -56,6 +59,7 @@ class Host(StrEnum):
     GRPC = "grpc"
 
 
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -77,6 +81,9 @@ class GatewaySettings:
     message_limit_bytes: int = 32 * MIB
     held_bytes: int = 1024 * MIB
     idle_timeout: timedelta = timedelta(seconds=600)
+    reads_answers: bool = True
+    connection_streams: int = 0
+    connection_age: timedelta = timedelta()
     drain: timedelta = timedelta(seconds=120)
     scrape_period: timedelta = timedelta(milliseconds=200)
     max_models: int = 256
@@ -114,6 +121,9 @@ class GatewaySettings:
             message_limit_bytes=_positive(given, "AIBRIX_GRPC_MAX_MESSAGE_SIZE_BYTES", cls.message_limit_bytes),
             held_bytes=_positive(given, "BRIXFLOW_MAX_HELD_BYTES", cls.held_bytes),
             idle_timeout=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_IDLE_SECONDS", 600)),
+            reads_answers=given.get("BRIXFLOW_GATEWAY_READS_ANSWERS", "") not in _FALSE,
+            connection_streams=_positive(given, "BRIXFLOW_GATEWAY_CONNECTION_STREAMS", 0),
+            connection_age=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_CONNECTION_AGE_SECONDS", 0)),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
             scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),

@@ -54,17 +54,24 @@ def test_stages_follow_from_one_another():
     seen: set[str] = set()
     for name, lines in stages().items():
         image = lines[0].split()[1]
-        assert image in seen or re.fullmatch(r"python:\d+\.\d+-slim-\w+", image)
+        assert image in seen or re.fullmatch(r"python:\d+\.\d+-slim-\w+|debian:\w+-slim", image)
         sources = {source for line in lines for source in re.findall(r"--from=(\S+)", line)}
         assert sources <= seen
         seen.add(name)
-    assert seen == {"build", "base", *ALL_TARGETS}
+    assert seen == {"build", "base", "envoy-build", "envoy", *ALL_TARGETS}
 
 
 def test_nobody_is_root():
     assert any(re.fullmatch(r"USER [1-9]\d*:[1-9]\d*", line) for line in stages()["base"])
     after = "\n".join(line for target in ALL_TARGETS for line in stages()[target])
     assert "USER" not in after
+
+
+def test_envoys_image_holds_the_module_and_runs_as_nobody_in_particular():
+    lines = "\n".join(stages()["envoy"])
+    assert "libbrixflow.so" in lines
+    assert "/usr/local/bin/envoy" in lines
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", lines, re.MULTILINE)
 
 
 def command(target: str) -> list[str]:

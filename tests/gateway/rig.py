@@ -29,7 +29,9 @@ from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import GatewaySettings, Host
 from tests.gateway.parts import ENGINE_PORT, Gate, Part, eventually, free_port
 
-ENVOY = Path(sys.executable).parent / "envoy"
+ENVOY = Path(os.environ.get("BRIXFLOW_TEST_ENVOY") or Path(sys.executable).parent / "envoy")
+"""The pinned one; `make older-envoy` runs the folder with the version before it."""
+
 OURS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 """Processes run the code of this checkout, wherever they run."""
 only_grpc = pytest.mark.parametrize("host", [Host.GRPC], indirect=True, scope="session")
@@ -75,6 +77,7 @@ class Rig:
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     namespace: str = ""
+    mode_override: bool = True
     gateway: Part | None = None
     envoy: Part | None = None
     known_users: dict[str, Mapping[str, int]] = field(default_factory=dict)
@@ -145,6 +148,7 @@ class Rig:
             body_limit_bytes=self.settings.message_limit_bytes,
             held_bytes=self.settings.held_bytes,
             idle_timeout=self.settings.idle_timeout,
+            mode_override=self.mode_override,
         )
 
     async def down(self) -> None:
