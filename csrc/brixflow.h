@@ -211,29 +211,6 @@ brix_status brix_writer_user(brix_writer *writer, brix_text user, uint64_t now, 
 /* As a decision does it. BRIX_BAD for an empty name. */
 brix_status brix_writer_user_add(brix_writer *writer, brix_text user, uint64_t input, uint64_t output, uint64_t now);
 
-typedef struct {
-    uint32_t exists;   /* 0: nobody of this name, for five seconds */
-    uint32_t replaces; /* 1: another user in whose row nothing counts may go for it */
-    uint64_t rpm;      /* 0: the default, as tpm */
-    uint64_t tpm;
-} brix_user_record;
-
-typedef struct {
-    uint64_t key; /* of brix_writer_user_limits */
-    uint64_t tokens;
-} brix_owed;
-
-/* A list of all users is told between begin and end: who is not told of then is forgotten. Outside of it single
-   users may be told of. now: CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked. BRIX_FULL: no room. */
-void brix_writer_users_begin(brix_writer *writer);
-brix_status brix_writer_user_limits(brix_writer *writer, brix_text user, const brix_user_record *record, uint64_t now,
-                                    uint64_t *key);
-void brix_writer_users_end(brix_writer *writer);
-/* Tokens that a user was charged with and the shared store was not told of: taken out, index moves on from 0.
-   BRIX_MISSING ends it. */
-brix_status brix_writer_owed(brix_writer *writer, uint32_t *index, uint64_t now, brix_owed *owed);
-/* How many names the segment has room for. */
-uint32_t brix_users_capacity(void);
 /* Name of the strategy that decisions[index] counts; length 0 beyond the last. A list counts as its first item. */
 brix_text brix_strategy_at(uint32_t index);
 /* What the counter endings[index] means; outcome NONE beyond the last. */
@@ -451,5 +428,7 @@ brix_status brix_metrics_read(const brix_scrape *scrape, brix_reading *reading);
 /* Names of the families that are read as this metric, best first; length 0 beyond the last. */
 brix_text brix_metric_alias(brix_metric metric, uint32_t index);
 /* cdef: end */
+
+#include "quota_writer.h"
 
 #endif

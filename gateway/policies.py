@@ -4,8 +4,8 @@
     python -m gateway.policies --check    fails when they differ from what would be written
 
 What Envoy Gateway makes by itself (listener, connection manager, ext_proc's cluster) is changed where ours differs.
-With host `grpc` the filter is that of the EnvoyExtensionPolicy; the key in the route turns it on. With host `module` it is
-part of the patch.
+With host `grpc` the filter is that of the EnvoyExtensionPolicy; the key in the route turns it on. With host `module`
+it is part of the patch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def manager_of(config: Document) -> Document:
 def engines_of(config: Document) -> Document:
     """The cluster that dials pods, under the name that AIBrix's policy gives it."""
     (cluster,) = [each for each in config["static_resources"]["clusters"] if each["name"] == "engines"]
-    return cluster | {"name": CLUSTER}
+    renamed: Document = cluster | {"name": CLUSTER}
+    return renamed
 
 
 def others_of(config: Document) -> list[Document]:
