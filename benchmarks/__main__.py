@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.figure import Figure, machine
 from benchmarks.whole import whole_system
 
-ALONE = ("kernel", "scrape", "planner", "admission", "gateway", "streams", "simulator")
+ALONE = ("kernel", "scrape", "planner", "admission", "gateway", "pace", "streams", "simulator")
 ON_A_SYSTEM = ("resident", "node_start", "creation", "rollouts", "at_rest")
 SUITES = (*ALONE, *ON_A_SYSTEM)
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light"}
@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument("--only", choices=SUITES, action="append", help="run just this suite (may be repeated)")
     names = parser.parse_args().only or list(SUITES)
     console = Console(width=max(120, Console().width))
-    if "gateway" in names:
+    if {"gateway", "pace"} & set(names):
         install_missing(console)
     console.print(table(measure(console, names)))
     return 0

@@ -1,8 +1,8 @@
-"""An engine that streams: each answer is `CHUNKS` server-sent events, one every `PAUSE_SECONDS`.
+"""An engine that streams: each answer is so many server-sent events, one every so many seconds.
 
-    python -m benchmarks.chunks PORT
+    python -m benchmarks.chunks PORT [CHUNKS PAUSE_SECONDS]
 
-It serves the gateway's benchmark, which asks how many response chunks a second a front passes on.
+It serves the gateway's benchmarks: how many response chunks a second a front passes on, and how evenly.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ END = b"0\r\n\r\n"
 class Engine(asyncio.Protocol):
     """One connection; requests carry a body that ends with a closing brace and come one after the other."""
 
+    def __init__(self, chunks: int, pause: float) -> None:
+        self._chunks, self._pause = chunks, pause
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
         self._transport = cast("asyncio.Transport", transport)
@@ -36,14 +39,14 @@ class Engine(asyncio.Protocol):
         """Answer once the body is there."""
         if data.endswith(b"}"):
             self._transport.write(HEAD)
-            self._send(CHUNKS)
+            self._send(self._chunks)
 
     def _send(self, left: int) -> None:
         if self._transport.is_closing():
             return
         self._transport.write(CHUNK if left else END)
         if left:
-            asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._send, left - 1)
+            asyncio.get_running_loop().call_later(self._pause, self._send, left - 1)
 
 
 def write_script(folder: Path) -> Path:
@@ -57,11 +60,13 @@ def write_script(folder: Path) -> Path:
     return script
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, chunks: int = CHUNKS, pause: float = PAUSE_SECONDS) -> None:
     """Serve until killed."""
-    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Engine(chunks, pause), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    PORT, *PACE = sys.argv[1:]
+    uvloop.run(serve(int(PORT), *([int(PACE[0]), float(PACE[1])] if PACE else ())))

@@ -131,8 +131,8 @@ def ratio(front: str, runs: Mapping[str, list[Run]]) -> float:
 
 
 @contextlib.contextmanager
-def fronts(folder: Path) -> Iterator[dict[str, int]]:
-    """All Envoys with everything behind them; the port of each."""
+def fronts(folder: Path, *pace: str) -> Iterator[dict[str, int]]:
+    """All Envoys with everything behind them; the port of each. `pace` is that of the engine that streams."""
     engines = [free_port() for _ in range(ENGINES)]
     given = {
         "BRIXFLOW_SEGMENT_PATH": str(folder / "segment"),
@@ -146,7 +146,7 @@ def fronts(folder: Path) -> Iterator[dict[str, int]]:
         models = {MODEL: pods(engines), chunks.MODEL: pods([source])}
         writer.publish(models, Settings(default_strategy="least-request"))
         run(stack, folder, "nginx", "nginx", "-c", str(write_nginx(folder, engines)))
-        run(stack, folder, "chunks", sys.executable, "-m", "benchmarks.chunks", str(source))
+        run(stack, folder, "chunks", sys.executable, "-m", "benchmarks.chunks", str(source), *pace)
         for index in range(settings.processes):
             command = (sys.executable, "-m", "gateway.ext_proc", str(index))
             run(stack, folder, f"ext_proc-{index}", *command, env=os.environ | given)

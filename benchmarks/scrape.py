@@ -95,7 +95,7 @@ class Busy:
 
     def __init__(self, writer: SegmentWriter) -> None:
         self._writer = writer
-        self.scrape = writer.scrape
+        self.scrape, self.count_page = writer.scrape, writer.count_page
 
     def running(self, key: str) -> int:
         """One more than there is."""

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from csrc import _kernel
 from csrc.flow_handle import OUTPUT_BYTES, Flow
-from csrc.handles import Texts, check, put_profiles, put_settings, string
+from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_profiles, put_settings, string
 from csrc.limit_table import LimitTable
 from csrc.records import (
     GAUGES,
@@ -186,8 +186,10 @@ class SegmentWriter:
             anomalies=raw.anomalies,
             unparsed=raw.unparsed,
             bytes=raw.bytes,
-            decisions={name: int(raw.decisions[line]) for line, name in _STRATEGIES if raw.decisions[line]},
-            without_data={name: int(raw.without_data[line]) for line, name in _STRATEGIES if raw.without_data[line]},
+            pages=raw.pages,
+            pages_failed=raw.pages_failed,
+            decisions={name: int(raw.decisions[line]) for line, name in STRATEGIES if raw.decisions[line]},
+            without_data={name: int(raw.without_data[line]) for line, name in STRATEGIES if raw.without_data[line]},
             asked=raw.asked,
             unanswered=raw.unanswered,
             degraded=raw.degraded,
@@ -202,8 +204,9 @@ class SegmentWriter:
             name = bytes(_ffi.unpack(raw.name, raw.name_length)).decode(errors="replace")
             if not name and index > 1:
                 continue
-            endings = {meaning: int(raw.endings[line]) for line, meaning in _ENDINGS if raw.endings[line]}
-            yield ModelTotals(name, raw.in_flight, endings, raw.with_usage, raw.prompt_tokens, raw.completion_tokens)
+            endings = {meaning: int(raw.endings[line]) for line, meaning in ENDINGS if raw.endings[line]}
+            tokens = raw.with_usage, raw.prompt_tokens, raw.completion_tokens
+            yield ModelTotals(name, raw.in_flight, endings, *tokens, tuple(raw.times))
 
     def _pod_totals(self) -> Iterable[PodTotals]:
         raw = _ffi.new("brix_pod_totals *")
@@ -233,10 +236,13 @@ class SegmentWriter:
         raw.rank, raw.now, raw.local = rank, round(now * 1e9), local
         check(_lib.brix_writer_scrape(self._live(), index, raw), f"metrics page of {key}")
 
+    def count_page(self, *, failed: bool) -> None:
+        """Count a metrics page of an engine; the count outlives this process."""
+        _lib.brix_writer_count_page(self._live(), int(failed))
+
     def set_gauges(self, key: str, taken: float, gauges: Mapping[str, float]) -> None:
         """Set the gauges of a pod as they are given; those that are not given are missing."""
-        values = [gauges.get(name, float("nan")) for name in GAUGES]
-        values[0] = taken
+        values = [taken, *(gauges.get(name, float("nan")) for name in GAUGES[1:])]
         sample = _ffi.new("brix_sample *", (values,))
         check(_lib.brix_writer_gauges(self._live(), self._indexes[key], sample), f"gauges of {key}")
 
@@ -283,22 +289,9 @@ class SegmentWriter:
         self.close()
 
 
-def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
-    for line in range(_lib.BRIX_ENDINGS):
-        ending = _lib.brix_ending_at(line)
-        if ending.outcome != Outcome.NONE:
-            yield line, (Outcome(ending.outcome), int(ending.code))
-
-
-def _all_strategies() -> Iterable[tuple[int, str]]:
-    for line in range(_lib.BRIX_DECISIONS):
-        name = string(_lib.brix_strategy_at(line))
-        if name:
-            yield line, name
-
-
-_STRATEGIES: tuple[tuple[int, str], ...] = tuple(_all_strategies())
-_ENDINGS: tuple[tuple[int, tuple[Outcome, int]], ...] = tuple(_all_endings())
+def bucket_of(first: int, value: int) -> int:
+    """The bucket that the kernel counts a value in, nanoseconds or tokens, among those that begin at word `first`."""
+    return int(_lib.brix_times_bucket(first, value))
 
 
 class SegmentReader:

@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "counted.h"
+
 /* cdef: begin */
 typedef struct brix_writer brix_writer;
 typedef struct brix_reader brix_reader;
@@ -117,57 +119,6 @@ typedef struct {
     uint32_t places_held;  /* places of pods that are gone and still count */
 } brix_swept;
 
-typedef enum {
-    BRIX_OUTCOME_NONE = 0,
-    BRIX_OUTCOME_OK = 1,
-    BRIX_OUTCOME_REJECTED = 2,
-    BRIX_OUTCOME_UPSTREAM_ERROR = 3,
-    BRIX_OUTCOME_CLIENT_CANCELLED = 4,
-    BRIX_OUTCOME_SHUTDOWN = 5,
-} brix_outcome;
-
-/* One counter of a model: how often this outcome with this HTTP status was its end.
-   code 0 gathers the statuses that have no line of their own. */
-typedef struct {
-    brix_outcome outcome;
-    uint32_t code;
-} brix_ending;
-
-#define BRIX_ENDINGS 32
-#define BRIX_DECISIONS 24
-#define BRIX_MODEL_NAME 256
-
-typedef struct {
-    uint64_t requests;  /* begun, ever */
-    int64_t in_flight;  /* begun and not ended */
-    uint32_t readers;   /* live slots */
-    uint64_t anomalies; /* counts that did not match; 0 in a sound system */
-    uint64_t unparsed;  /* successful answers whose usage could not be read */
-    uint64_t bytes;     /* size of the segment */
-    uint64_t decisions[BRIX_DECISIONS]; /* pods chosen, by strategy */
-    uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took without data of any candidate */
-    uint64_t asked;      /* questions to the collector */
-    uint64_t unanswered; /* that it did not answer in time */
-    uint64_t degraded;   /* that it answered without its store */
-} brix_totals;
-
-typedef struct {
-    char name[BRIX_MODEL_NAME]; /* empty: requests of no known model */
-    uint32_t name_length;
-    int64_t in_flight;
-    uint64_t endings[BRIX_ENDINGS];
-    uint64_t with_usage;
-    uint64_t prompt_tokens;
-    uint64_t completion_tokens;
-} brix_model_totals;
-
-typedef struct {
-    uint32_t place;
-    uint32_t generation;
-    int64_t running;
-    uint64_t routed;
-} brix_pod_totals;
-
 /* What an engine says of itself, per pod and port. A gauge that is missing is NaN. Times are seconds, usages
    and shares go from 0 to 1, lengths are tokens a request. Averages are over the last seconds. */
 typedef enum {
@@ -234,6 +185,8 @@ brix_status brix_writer_publish(brix_writer *writer);
 brix_status brix_writer_sweep(brix_writer *writer, brix_swept *swept);
 
 void brix_writer_totals(brix_writer *writer, brix_totals *totals);
+/* Count a metrics page of an engine, given or not, for good. */
+void brix_writer_count_page(brix_writer *writer, int failed);
 /* index runs from 0; BRIX_MISSING ends it. Index 0 stands for requests of no known model. */
 brix_status brix_writer_model_totals(brix_writer *writer, uint32_t index, brix_model_totals *totals);
 /* index as given by brix_writer_pod for the published topology; BRIX_MISSING beyond it. */
@@ -446,16 +399,11 @@ brix_status brix_scan_body(const char *path, size_t path_length, const char *bod
 /* --- the vocabulary, and counting tokens ------------------------------------------ */
 
 /* Write the vocabulary of byte-level BPE beside the segment at this path: tokens in the order of their ranks, token i
-   from offsets[i] to offsets[i + 1], the single bytes among them; classes has a byte for each code point (0 other,
-   1 letter, 2 number, 3 blank). Readers that open a segment later count with it. */
+   from offsets[i] to offsets[i + 1]; classes has a byte for each code point (0 other, 1 letter, 2 number, 3 blank). */
 brix_status brix_vocabulary_write(const char *segment, const char *text, const uint32_t *offsets, uint32_t count,
                                   const uint8_t *classes);
-/* BRIX_OK when there is one that can be read. */
 brix_status brix_vocabulary_check(const char *segment);
-
-typedef struct brix_counter brix_counter;
-
-/* Counting alone, for tests and explanations. */
+typedef struct brix_counter brix_counter; /* counting alone, for tests and explanations */
 brix_status brix_counter_open(const char *segment, brix_counter **counter);
 void brix_counter_close(brix_counter *counter);
 /* Tokens of a text that comes in chunks of chunk bytes (0: whole); limit + 1 when there are more. */

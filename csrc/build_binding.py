@@ -1,6 +1,6 @@
 """Builds `csrc._kernel` with cffi's API mode, declarations taken from the public header.
 
-The header is the one source: what stands between its cdef marks is what Python sees.
+The public headers are the one source: what stands between their cdef marks is what Python sees.
 The same sources and flags make `libbrixflow.so`, which Envoy loads; it is replaced as a whole, never written while
 an Envoy has it open. Run this file directly for development, or through setup.py.
 """
@@ -18,6 +18,7 @@ ROOT = ROOM.parent
 COMPILE_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-fPIC", "-shared", "-flto", "-Wl,-z,relro,-z,now", "-Wl,-soname,libbrixflow.so"]
 MODULE_FILE = "libbrixflow.so"
+PUBLIC = ("counted.h", "brixflow.h")
 PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -27,11 +28,14 @@ PREAMBLE = """
 
 
 def declarations() -> str:
-    """The part of the public header between its cdef marks."""
-    header = (ROOM / "brixflow.h").read_text()
-    found = re.search(r"/\* cdef: begin \*/(.*)/\* cdef: end \*/", header, re.DOTALL)
+    """The parts of the public headers between their cdef marks."""
+    return "\n".join(_between_marks(ROOM / name) for name in PUBLIC)
+
+
+def _between_marks(header: Path) -> str:
+    found = re.search(r"/\* cdef: begin \*/(.*)/\* cdef: end \*/", header.read_text(), re.DOTALL)
     if found is None:
-        raise ValueError("brixflow.h has lost its cdef marks")
+        raise ValueError(f"{header.name} has lost its cdef marks")
     return found.group(1)
 
 

@@ -4,6 +4,7 @@
 #include "counters.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "times.h"
 #include "trouble.h"
 
 size_t brix_flow_bytes(void)
@@ -57,6 +58,7 @@ brix_status brix_flow_begin(brix_reader *reader, const char *trace_id, size_t le
     flow->index = index;
     flow->reader = reader;
     flow->view = brix_view_enter(reader);
+    flow->begun_at = brix_clock();
     begin_id(flow, (brix_text){trace_id, length});
     brix_add(&flow->view->slot->requests, 1);
     *result = flow;
@@ -108,8 +110,10 @@ void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code)
     flow->code = code;
     brix_model_cells *cells = brix_slot_model(flow->view->slot, flow->decision.model_place);
     brix_add(&cells->endings[brix_ending_index(outcome, code)], 1);
-    if (outcome == BRIX_OUTCOME_OK)
+    if (outcome == BRIX_OUTCOME_OK) {
         count_usage(flow, cells);
+        brix_times_count(flow);
+    }
     brix_flow_charge(flow);
     brix_finish(flow->view, &flow->decision);
 }

@@ -76,10 +76,15 @@ struct brix_flow {
     uint8_t asks;       /* a question is with the collector */
     uint8_t waits;      /* for the host: the kind of message that waits for its answer */
     uint8_t update_length;
+    uint8_t is_late;    /* for the host: bytes of the body wait to be told */
+    uint8_t stands;     /* for the host: the request stands until they are, 1 from its body's end, 2 from trailers */
     uint8_t whole_bodies; /* the host keeps the body back: no decision before its end or its trailers */
     uint32_t tried[BRIX_TRIES];
     brix_names names;   /* for the host: of the headers that the request has */
-    uint64_t decided_at; /* CLOCK_MONOTONIC of the first choice, nanoseconds */
+    uint64_t begun_at;       /* CLOCK_MONOTONIC in nanoseconds, as these: */
+    uint64_t decided_at;     /* the first choice */
+    uint64_t first_chunk_at; /* the first chunk of a stream that carries content; see times.h */
+    uint8_t has_content;     /* one did */
     char request_id[BRIX_REQUEST_ID];
     char content_length[20];
     char update[12]; /* requests of the user in this minute, when they are counted */
@@ -114,6 +119,8 @@ void brix_flow_answered(brix_flow *flow, brix_text answer, brix_out *scratch, br
 /* Trailers end the body: what is no complete object is refused. */
 void brix_flow_request_trailers(brix_flow *flow, brix_out *scratch, brix_action *action);
 
+/* 1 when the body that comes is counted by tokens: its bytes may cost much more than a look. */
+int brix_flow_counts(const brix_flow *flow);
 /* 1 when the body, whose last byte was told, should ask for usage; the host changes it and says so. */
 int brix_flow_wants_edit(const brix_flow *flow, brix_edit *edit);
 void brix_flow_edited(brix_flow *flow, const brix_edit *edit);

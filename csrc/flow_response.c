@@ -2,6 +2,7 @@
 #include "flow.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "times.h"
 #include "trouble.h"
 #include "upstream_error.h"
 
@@ -202,6 +203,12 @@ static void collect_error(brix_flow *flow, brix_text chunk, int end, brix_out *s
     replace_body(action, end ? brix_upstream_error(whole, flow->status, scratch) : BRIX_LITERAL(""));
 }
 
+static void read_answer(brix_flow *flow, brix_text chunk)
+{
+    brix_times_see(flow, chunk);
+    brix_usage_feed(&flow->usage, chunk.at, chunk.length);
+}
+
 void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out *scratch, brix_action *action)
 {
     if (brix_flow_is_complete(flow) || flow->stage != FLOW_ANSWERING)
@@ -210,7 +217,7 @@ void brix_flow_response_body(brix_flow *flow, brix_text chunk, int end, brix_out
     if (flow->is_error)
         collect_error(flow, chunk, end, scratch, action);
     else if (!flow->is_encoded && flow->endpoint && flow->endpoint->has_usage)
-        brix_usage_feed(&flow->usage, chunk.at, chunk.length);
+        read_answer(flow, chunk);
     if (flow->events.is_on)
         brix_events_filter(&flow->events, flow->error, sizeof flow->error, chunk, end, scratch, action);
     if (end)

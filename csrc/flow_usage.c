@@ -28,3 +28,8 @@ void brix_flow_edit_chunk(brix_flow *flow, brix_text chunk, brix_out *scratch, b
     action->body = (brix_text){scratch->at + from, scratch->length - from};
     brix_flow_edited(flow, &edit);
 }
+
+int brix_flow_counts(const brix_flow *flow)
+{
+    return flow->stage == FLOW_HEADERS && flow->endpoint && brix_intake_counts(&flow->intake);
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from csrc import _kernel
@@ -11,6 +12,7 @@ from csrc.records import (
     LimitReached,
     MessageUnreadable,
     ModelProfiles,
+    Outcome,
     SegmentForeign,
     SegmentMissing,
     Settings,
@@ -91,3 +93,21 @@ def put_settings(writer: Any, settings: Settings) -> None:
     raw.fair_input_weight, raw.fair_output_weight = fair.input_weight, fair.output_weight
     raw.fair_fairness_weight, raw.fair_utilization_weight = fair.fairness_weight, fair.utilization_weight
     check(_lib.brix_writer_settings(writer, raw), "settings of a topology")
+
+
+def _all_endings() -> Iterable[tuple[int, tuple[Outcome, int]]]:
+    for line in range(_lib.BRIX_ENDINGS):
+        ending = _lib.brix_ending_at(line)
+        if ending.outcome != Outcome.NONE:
+            yield line, (Outcome(ending.outcome), int(ending.code))
+
+
+def _all_strategies() -> Iterable[tuple[int, str]]:
+    for line in range(_lib.BRIX_DECISIONS):
+        name = string(_lib.brix_strategy_at(line))
+        if name:
+            yield line, name
+
+
+STRATEGIES: tuple[tuple[int, str], ...] = tuple(_all_strategies())
+ENDINGS: tuple[tuple[int, tuple[Outcome, int]], ...] = tuple(_all_endings())

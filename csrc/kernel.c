@@ -57,9 +57,7 @@ static void record_pod(const brix_search *search, const brix_pod_row *pod, brix_
 static void count_decision(const brix_search *search, uint32_t blind)
 {
     const brix_view *view = search->view;
-    const brix_region *slots = &view->map.regions[BRIX_REGION_SLOTS];
-    size_t index = ((size_t)((unsigned char *)view->slot - view->map.base) - slots->offset) / slots->stride;
-    brix_more *more = brix_map_more(&view->map, (uint32_t)index + 2);
+    brix_more *more = brix_map_more(&view->map, brix_slot_index(&view->map, view->slot) + 2);
     brix_add(&view->slot->decisions[search->plan.item[0].strategy], 1);
     for (uint32_t i = 0; more && i < search->plan.items; i++)
         if (blind >> i & 1)
@@ -229,6 +227,7 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
         return;
     decision->counted &= (uint8_t)~1u;
     brix_finish(view, decision);
+    decision->pod_name_length = decision->address_length = 0;
     decision->verdict = BRIX_TOO_MANY;
 }
 

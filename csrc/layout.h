@@ -11,6 +11,7 @@
  *            more            counters that the slots of minor 0 had no room for: retained x2, slots
  *   minor 2: users           tokens per user and part of a window, for fair sharing
  *   minor 3: limits          what users and models may still take; see quota.h
+ *   minor 4: times           how long the requests of a model took: retained x2, slots; see times.h
  *            (prefix index: a region to come, offset 0 until then)
  *
  *   slot or retained row:
@@ -32,7 +33,7 @@
 
 #define BRIX_MAGIC 0x31676573776c6678u
 #define BRIX_MAJOR 1u
-#define BRIX_MINOR 3u
+#define BRIX_MINOR 4u
 #define BRIX_TOPOLOGIES 4u
 #define BRIX_PINS 64u
 #define BRIX_REGIONS 16u
@@ -53,6 +54,7 @@ typedef enum {
     BRIX_REGION_MORE,
     BRIX_REGION_USERS, /* since minor 2 */
     BRIX_REGION_LIMITS, /* since minor 3 */
+    BRIX_REGION_TIMES, /* since minor 4 */
 } brix_region_id;
 
 typedef struct {
@@ -204,7 +206,9 @@ typedef struct {
 
 typedef struct {
     _Atomic uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took blindly, by strategy */
-    _Atomic uint64_t spare[37];
+    _Atomic uint64_t pages;        /* of engines, as the collector counts them in the retained row: given, */
+    _Atomic uint64_t pages_failed; /* and not given */
+    _Atomic uint64_t spare[35];
     _Atomic uint64_t asked;      /* questions to the collector */
     _Atomic uint64_t unanswered; /* that it did not answer in time */
     _Atomic uint64_t degraded;   /* that it answered without its store */

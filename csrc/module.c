@@ -106,21 +106,25 @@ int envoy_dynamic_module_on_http_filter_request_body(void *host, const void *str
 {
     brix_flow *flow = flow_of(stream);
     if (!flow || brix_flow_is_complete(flow) || !brix_act_on_request_body(host, flow, end))
-        return flow && flow->asks ? ENVOY_STOP_AND_BUFFER : ENVOY_STOP_NO_BUFFER;
+        return flow && (flow->asks || flow->is_late) ? ENVOY_STOP_AND_BUFFER : ENVOY_STOP_NO_BUFFER;
     return end ? ENVOY_CONTINUE : ENVOY_STOP_AND_BUFFER;
 }
 
 int envoy_dynamic_module_on_http_filter_request_trailers(void *host, const void *stream)
 {
-    char bytes[BRIX_MODULE_SCRATCH];
-    brix_out scratch = {bytes, 0, sizeof bytes, 0};
-    brix_action action;
     brix_flow *flow = flow_of(stream);
     if (!flow || brix_flow_is_complete(flow))
         return ENVOY_STOP;
-    brix_action_begin(&action);
-    brix_flow_request_trailers(flow, &scratch, &action);
-    return brix_act_on_request(host, flow, &action) ? ENVOY_CONTINUE : ENVOY_STOP;
+    return brix_act_on_request_trailers(host, flow) ? ENVOY_CONTINUE : ENVOY_STOP;
+}
+
+/* A body that is counted goes on where its last hook stopped. */
+void envoy_dynamic_module_on_http_filter_scheduled(void *host, const void *stream, uint64_t event)
+{
+    (void)event;
+    brix_flow *flow = flow_of(stream);
+    if (flow && !brix_flow_is_complete(flow) && brix_act_when_scheduled(host, flow))
+        envoy_dynamic_module_callback_http_filter_continue_decoding(host);
 }
 
 static void tell_response_header(void *host, brix_flow *flow, brix_text name)

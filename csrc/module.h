@@ -31,6 +31,13 @@
 #define BRIX_MODULE_PIECE (128u * 1024) /* of an answer that may be changed: told at a time */
 #define BRIX_MODULE_EDIT (2u << 20)     /* a larger buffered body is not copied to ask for usage: under 1 ms */
 
+/* Counting tokens is cut: a hook stops at the first piece behind the deadline, so that it holds its worker for less than
+   1 ms (docs/gateway.md, "Tokens"). */
+#ifndef BRIX_MODULE_HOOK_NS
+#define BRIX_MODULE_COUNTED 1024u
+#define BRIX_MODULE_HOOK_NS 400000u
+#endif
+
 #define BRIX_MODULE_TRY_BITS 3u /* flows begin at multiples of 4096 */
 
 typedef struct brix_gateway brix_gateway;
@@ -49,8 +56,13 @@ int brix_act_on_response(void *host, brix_names names, const brix_action *action
 int brix_act_on_answer(void *host, brix_flow *flow, brix_text answer);
 /* Put a question: 1 when an answer will come, later. */
 int brix_ask_collector(void *host, const brix_action *action);
-/* Tell the chunks of a body that came with this event to the flow. */
+/* Tell the chunks of a body that came with this event to the flow. 0 also while the flow is late: then the request
+   stands, its body is buffered, and ..._scheduled goes on. */
 int brix_act_on_request_body(void *host, brix_flow *flow, int end);
+/* The trailers end the body; 0 as above. */
+int brix_act_on_request_trailers(void *host, brix_flow *flow);
+/* Tell more of a body that is late; 1 when the request that stood may go on. */
+int brix_act_when_scheduled(void *host, brix_flow *flow);
 int brix_act_on_response_body(void *host, brix_flow *flow, int end);
 /* 503 for a request that no flow was there for. */
 void brix_act_without_flow(void *host);

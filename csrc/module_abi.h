@@ -63,6 +63,10 @@ void envoy_dynamic_module_callback_http_send_response(void *host, uint32_t statu
 void envoy_dynamic_module_callback_http_clear_route_cache(void *host);
 /* What the access log reads as %FILTER_STATE(key:PLAIN)%. */
 bool envoy_dynamic_module_callback_http_set_filter_state_bytes(void *host, envoy_text key, envoy_text value);
+/* What is committed comes back as ..._scheduled on the same worker, if the stream is still there. */
+void *envoy_dynamic_module_callback_http_filter_scheduler_new(void *host);
+void envoy_dynamic_module_callback_http_filter_scheduler_commit(void *scheduler, uint64_t event);
+void envoy_dynamic_module_callback_http_filter_scheduler_delete(void *scheduler);
 /* Run the request through all filters again; with true the stream, and so our own, is gone on return. */
 bool envoy_dynamic_module_callback_http_filter_recreate_stream(void *host, envoy_header *headers, size_t count);
 /* What came of trying to ask; 0: the answer comes to ..._http_callout_done. Headers must name method, path, host. */

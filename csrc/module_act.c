@@ -1,6 +1,8 @@
+#define _POSIX_C_SOURCE 200809L
 #include <stdlib.h>
 
 #include "ext_proc.h"
+#include "gauges.h"
 #include "module.h"
 
 /* Envoy's local-reply mapper leaves bodies alone whose details begin like this. */
@@ -101,30 +103,65 @@ static void append(void *host, int body, brix_text piece)
         envoy_dynamic_module_callback_http_append_body(host, body, brix_to_envoy(piece));
 }
 
-/* Feed what the flow has not seen of this body: Envoys differ in whether the last chunk is still a received
-   one or already joined to the buffered ones. `seen` are the body's bytes before it that are known. */
-static int feed_request(void *host, brix_flow *flow, int body, size_t seen, brix_out *scratch, brix_action *action)
-{
-    slices slices;
-    if (!read_slices(host, body, &slices))
-        return 0;
-    for (size_t i = 0; i < slices.count && action->kind == BRIX_CONTINUE; i++) {
-        size_t skip = seen < slices.at[i].length ? seen : slices.at[i].length;
-        seen -= skip;
-        brix_text rest = {slices.at[i].at + skip, slices.at[i].length - skip};
-        if (rest.length > 0)
-            brix_flow_request_body(flow, rest, 0, scratch, action);
-    }
-    drop_slices(&slices);
-    return 1;
-}
-
 static void refuse_without_memory(brix_flow *flow, brix_out *scratch, brix_action *action)
 {
     brix_refusal refusal = {.status = 503,
                             .before = BRIX_LITERAL("out of memory"),
                             .code = BRIX_LITERAL("service_unavailable")};
     brix_flow_refuse(flow, &refusal, scratch, action);
+}
+
+/* Hand on a run of the body; 0 when what follows has to wait for another hook. */
+static int tell_request(brix_flow *flow, brix_text bytes, uint64_t deadline, brix_out *scratch, brix_action *action)
+{
+    while (bytes.length > 0 && action->kind == BRIX_CONTINUE) {
+        size_t length = deadline && bytes.length > BRIX_MODULE_COUNTED ? BRIX_MODULE_COUNTED : bytes.length;
+        brix_flow_request_body(flow, (brix_text){bytes.at, length}, 0, scratch, action);
+        bytes = (brix_text){bytes.at + length, bytes.length - length};
+        if (deadline && brix_clock() >= deadline)
+            return 0;
+    }
+    return 1;
+}
+
+/* Feed what the flow has not seen of this body: Envoys differ in whether the last chunk is still a received
+   one or already joined to the buffered ones. `seen` are the body's bytes before it that are known. */
+static int feed_request(void *host, brix_flow *flow, int body, size_t seen, uint64_t deadline, brix_out *scratch,
+                        brix_action *action)
+{
+    slices slices;
+    if (!read_slices(host, body, &slices))
+        return 0;
+    for (size_t i = 0; i < slices.count && action->kind == BRIX_CONTINUE && !flow->is_late; i++) {
+        size_t skip = seen < slices.at[i].length ? seen : slices.at[i].length;
+        seen -= skip;
+        brix_text rest = {slices.at[i].at + skip, slices.at[i].length - skip};
+        flow->is_late = !tell_request(flow, rest, deadline, scratch, action);
+    }
+    drop_slices(&slices);
+    return 1;
+}
+
+/* All that is here of the body, until the deadline if tokens are counted. */
+static void feed(void *host, brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    size_t buffered = envoy_dynamic_module_callback_http_get_body_size(host, ENVOY_BUFFERED_REQUEST);
+    uint64_t deadline = brix_flow_counts(flow) ? brix_clock() + BRIX_MODULE_HOOK_NS : 0;
+    int read = 1;
+    flow->is_late = 0;
+    if (buffered > flow->body_length)
+        read = feed_request(host, flow, ENVOY_BUFFERED_REQUEST, (size_t)flow->body_length, deadline, scratch, action);
+    if (!flow->is_late)
+        read = read && feed_request(host, flow, ENVOY_RECEIVED_REQUEST, 0, deadline, scratch, action);
+    if (!read)
+        refuse_without_memory(flow, scratch, action);
+}
+
+static void come_back(void *host)
+{
+    void *scheduler = envoy_dynamic_module_callback_http_filter_scheduler_new(host);
+    envoy_dynamic_module_callback_http_filter_scheduler_commit(scheduler, 0);
+    envoy_dynamic_module_callback_http_filter_scheduler_delete(scheduler);
 }
 
 /* The edit within one body that begins at `begin`: everything is appended anew, then the old bytes are drained. */
@@ -172,19 +209,47 @@ int brix_act_on_request_body(void *host, brix_flow *flow, int end)
     char bytes[BRIX_MODULE_SCRATCH];
     brix_out scratch = {bytes, 0, sizeof bytes, 0};
     brix_action action;
-    size_t buffered = envoy_dynamic_module_callback_http_get_body_size(host, ENVOY_BUFFERED_REQUEST);
-    int read = 1;
+    int was_late = flow->is_late;
     brix_action_begin(&action);
-    if (buffered > flow->body_length)
-        read = feed_request(host, flow, ENVOY_BUFFERED_REQUEST, (size_t)flow->body_length, &scratch, &action);
-    read = read && feed_request(host, flow, ENVOY_RECEIVED_REQUEST, 0, &scratch, &action);
-    if (read && action.kind == BRIX_CONTINUE)
+    feed(host, flow, &scratch, &action);
+    if (flow->is_late && action.kind == BRIX_CONTINUE) {
+        flow->stands = end ? 1 : flow->stands;
+        if (!was_late)
+            come_back(host);
+        return 0;
+    }
+    if (action.kind == BRIX_CONTINUE)
         edit_request(host, flow);
-    if (!read)
-        refuse_without_memory(flow, &scratch, &action);
-    else if (end && action.kind == BRIX_CONTINUE)
+    if (end && action.kind == BRIX_CONTINUE)
         brix_flow_request_body(flow, BRIX_LITERAL(""), 1, &scratch, &action);
     return brix_act_on_request(host, flow, &action);
+}
+
+int brix_act_on_request_trailers(void *host, brix_flow *flow)
+{
+    char bytes[BRIX_MODULE_SCRATCH];
+    brix_out scratch = {bytes, 0, sizeof bytes, 0};
+    brix_action action;
+    if (flow->is_late) {
+        flow->stands = 2;
+        return 0;
+    }
+    brix_action_begin(&action);
+    brix_flow_request_trailers(flow, &scratch, &action);
+    return brix_act_on_request(host, flow, &action);
+}
+
+int brix_act_when_scheduled(void *host, brix_flow *flow)
+{
+    int stands = flow->stands;
+    if (!flow->is_late)
+        return 0;
+    flow->is_late = 0; /* so that another event is asked for, if need be */
+    int acted = brix_act_on_request_body(host, flow, stands == 1);
+    if (flow->is_late)
+        return 0;
+    flow->stands = 0;
+    return stands == 2 ? acted && brix_act_on_request_trailers(host, flow) : acted && stands == 1;
 }
 
 /* What goes on of an answer: nothing is written while all of it goes on as it is; once something differs, all of it is

@@ -9,7 +9,6 @@ const void *envoy_dynamic_module_on_http_filter_per_route_config_new(envoy_text 
 
 void envoy_dynamic_module_on_http_filter_per_route_config_destroy(const void *made) {}
 
-void envoy_dynamic_module_on_http_filter_scheduled(void *host, const void *stream, uint64_t event) {}
 
 void envoy_dynamic_module_on_http_filter_http_stream_headers(void *host, const void *stream, uint64_t id,
                                                              envoy_header *headers, size_t count, bool end)

@@ -192,7 +192,7 @@ static brix_status take_path(brix_writer *writer)
     if (writer->old.file < 0)
         return BRIX_OK;
     const brix_map *old_map = &writer->old;
-    brix_fold(writer, old_map, brix_map_retained(old_map), brix_map_retained_more(old_map), -1);
+    brix_fold(writer, old_map, brix_map_retained(old_map), brix_map_retained_index(old_map), -1);
     brix_header *old = brix_map_header(&writer->old);
     atomic_store_explicit(&old->state, BRIX_SEGMENT_SUPERSEDED, memory_order_release);
     return BRIX_OK;

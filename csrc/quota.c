@@ -151,6 +151,15 @@ brix_limit *brix_limit_claim(const brix_map *map, uint64_t name, brix_limit_kind
     return NULL;
 }
 
+void brix_quota_recover(const brix_map *map)
+{
+    for (uint32_t i = 0; i < map->regions[BRIX_REGION_LIMITS].count; i++) {
+        brix_limit *row = brix_map_row(map, BRIX_REGION_LIMITS, i);
+        uint64_t changing = CHANGING;
+        atomic_compare_exchange_strong(&row->name, &changing, 0);
+    }
+}
+
 /* --- windows ---- */
 
 static uint32_t taken_in(_Atomic uint64_t *at, uint32_t window)

@@ -72,4 +72,7 @@ void brix_model_give(const brix_map *map, brix_text model, brix_text profile, ui
 brix_limit *brix_limit_claim(const brix_map *map, uint64_t name, brix_limit_kind kind, int replaces, uint64_t now);
 brix_limit *brix_limit_find(const brix_map *map, uint64_t name);
 
+/* Free the rows that somebody was killed over while they changed hands; to be called when a segment is adopted. */
+void brix_quota_recover(const brix_map *map);
+
 #endif

@@ -236,6 +236,8 @@ class ModelTotals:
     with_usage: int
     prompt_tokens: int
     completion_tokens: int
+    times: tuple[int, ...] = ()
+    """Words of the kernel's times.h: buckets of tokens and durations, and sums in microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,8 @@ class Totals:
     anomalies: int
     unparsed: int
     bytes: int
+    pages: int
+    pages_failed: int
     decisions: Mapping[str, int]
     without_data: Mapping[str, int]
     asked: int

@@ -2,6 +2,7 @@
 #include "segment.h"
 
 #include "quota.h"
+#include "times.h"
 #include "users.h"
 
 #include <errno.h>
@@ -71,8 +72,10 @@ static uint64_t lay_out(brix_map *map, const brix_limits *limits, uint32_t minor
         [BRIX_REGION_MORE] = {0, sizeof(brix_more), limits->readers + 2},
         [BRIX_REGION_USERS] = {0, sizeof(brix_user), BRIX_USER_ROWS},
         [BRIX_REGION_LIMITS] = {0, sizeof(brix_limit), BRIX_LIMIT_ROWS},
+        [BRIX_REGION_TIMES] = {0, (uint64_t)(limits->models + 1) * sizeof(brix_times), limits->readers + 2},
     };
-    static const size_t first_unknown[] = {BRIX_REGION_GAUGES, BRIX_REGION_USERS, BRIX_REGION_LIMITS};
+    static const size_t first_unknown[] = {BRIX_REGION_GAUGES, BRIX_REGION_USERS, BRIX_REGION_LIMITS,
+                                           BRIX_REGION_TIMES};
     size_t known = minor < BRIX_MINOR ? first_unknown[minor] : sizeof wanted / sizeof wanted[0];
     memset(map->regions, 0, sizeof map->regions);
     for (size_t i = 0; i < known; i++) {

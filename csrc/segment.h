@@ -58,6 +58,13 @@ static inline brix_slot *brix_map_slot(const brix_map *map, uint32_t index)
     return brix_map_row(map, BRIX_REGION_SLOTS, index);
 }
 
+/* The number of a slot. */
+static inline uint32_t brix_slot_index(const brix_map *map, const brix_slot *slot)
+{
+    const brix_region *slots = &map->regions[BRIX_REGION_SLOTS];
+    return (uint32_t)(((size_t)((const unsigned char *)slot - map->base) - slots->offset) / slots->stride);
+}
+
 /* 1 when the file is of a minor version that has this region. */
 static inline int brix_map_has(const brix_map *map, brix_region_id region)
 {
@@ -77,10 +84,15 @@ static inline brix_slot *brix_map_retained(const brix_map *map)
     return brix_map_row(map, BRIX_REGION_RETAINED, (uint32_t)(fold & 1));
 }
 
+/* The index of the retained row that is true now, among rows like those of brix_map_more. */
+static inline uint32_t brix_map_retained_index(const brix_map *map)
+{
+    return (uint32_t)(atomic_load_explicit(&brix_map_header(map)->fold, memory_order_acquire) & 1);
+}
+
 static inline brix_more *brix_map_retained_more(const brix_map *map)
 {
-    uint64_t fold = atomic_load_explicit(&brix_map_header(map)->fold, memory_order_acquire);
-    return brix_map_more(map, (uint32_t)(fold & 1));
+    return brix_map_more(map, brix_map_retained_index(map));
 }
 
 static inline brix_model_cells *brix_slot_model(brix_slot *slot, uint32_t place)

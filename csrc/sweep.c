@@ -1,4 +1,5 @@
 #include "counters.h"
+#include "times.h"
 #include "writer.h"
 
 int brix_is_pinned(const brix_map *map, uint32_t topology)
@@ -57,18 +58,34 @@ static void add_more(brix_more *to, brix_more *from)
         brix_add(&to->without_data[i], brix_read(&from->without_data[i]));
     if (!from)
         return;
+    brix_add(&to->pages, brix_read(&from->pages));
+    brix_add(&to->pages_failed, brix_read(&from->pages_failed));
     brix_add(&to->asked, brix_read(&from->asked));
     brix_add(&to->unanswered, brix_read(&from->unanswered));
     brix_add(&to->degraded, brix_read(&from->degraded));
 }
 
-static void add_rows(brix_writer *writer, const brix_map *from, brix_slot *row, brix_slot *target)
+static void add_times(brix_times *to, brix_times *from)
+{
+    for (uint32_t i = 0; to && from && i < BRIX_TIMES; i++)
+        brix_add(&to->word[i], brix_read(&from->word[i]));
+}
+
+/* index and next: of the rows of more and times. */
+static void add_models(brix_writer *writer, const brix_map *from, brix_slot *row, uint32_t index, brix_slot *target,
+                       uint32_t next)
 {
     for (uint32_t place = 0; place <= from->limits.models; place++) {
         int64_t here = place_here(writer, from, BRIX_REGION_MODEL_PLACES, place);
-        if (here >= 0)
-            add_model(brix_slot_model(target, (uint32_t)here), brix_slot_model(row, place));
+        if (here < 0)
+            continue;
+        add_model(brix_slot_model(target, (uint32_t)here), brix_slot_model(row, place));
+        add_times(brix_map_times(&writer->map, next, (uint32_t)here), brix_map_times(from, index, place));
     }
+}
+
+static void add_pods(brix_writer *writer, const brix_map *from, brix_slot *row, brix_slot *target)
+{
     for (uint32_t place = 0; place < from->limits.pods; place++) {
         int64_t here = place_here(writer, from, BRIX_REGION_POD_PLACES, place);
         if (here >= 0)
@@ -77,17 +94,20 @@ static void add_rows(brix_writer *writer, const brix_map *from, brix_slot *row, 
     }
 }
 
-static void clear_more(const brix_map *map, uint32_t slot)
+static void clear_row(const brix_map *map, brix_region_id region, uint32_t index)
 {
-    brix_more *more = brix_map_more(map, slot + 2);
-    for (size_t i = 0; more && i < sizeof *more / sizeof(uint64_t); i++)
-        atomic_store_explicit((_Atomic uint64_t *)(void *)more + i, 0, memory_order_relaxed);
+    if (!brix_map_has(map, region))
+        return;
+    _Atomic uint64_t *words = brix_map_row(map, region, index);
+    for (size_t i = 0; i < map->regions[region].stride / sizeof *words; i++)
+        atomic_store_explicit(words + i, 0, memory_order_relaxed);
 }
 
 static void clear_slot(const brix_map *map, uint32_t index)
 {
     brix_slot *slot = brix_map_slot(map, index);
-    clear_more(map, index);
+    clear_row(map, BRIX_REGION_MORE, index + 2);
+    clear_row(map, BRIX_REGION_TIMES, index + 2);
     size_t words = map->regions[BRIX_REGION_SLOTS].stride / sizeof(uint64_t);
     size_t first = offsetof(brix_slot, requests) / sizeof(uint64_t);
     for (size_t i = first; i < words; i++)
@@ -96,7 +116,7 @@ static void clear_slot(const brix_map *map, uint32_t index)
 
 /* One store makes the new retained row true and names the slot it contains, so a writer killed
    anywhere counts a slot once: its successor sees which slot still has to be cleared. */
-void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, brix_more *more, int64_t slot)
+void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, uint32_t index, int64_t slot)
 {
     const brix_map *map = &writer->map;
     brix_header *header = brix_map_header(map);
@@ -104,9 +124,12 @@ void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, brix_m
     brix_slot *target = brix_map_row(map, BRIX_REGION_RETAINED, next);
     memcpy(target, brix_map_row(map, BRIX_REGION_RETAINED, truth), map->regions[BRIX_REGION_RETAINED].stride);
     memcpy(brix_map_more(map, next), brix_map_more(map, truth), sizeof(brix_more));
+    if (brix_map_has(map, BRIX_REGION_TIMES))
+        memcpy(brix_map_times(map, next, 0), brix_map_times(map, truth, 0), map->regions[BRIX_REGION_TIMES].stride);
     add_head(target, row);
-    add_more(brix_map_more(map, next), more);
-    add_rows(writer, from, row, target);
+    add_more(brix_map_more(map, next), brix_map_more(from, index));
+    add_models(writer, from, row, index, target, next);
+    add_pods(writer, from, row, target);
     atomic_store_explicit(&header->fold, (uint64_t)(slot + 1) << 32 | next, memory_order_release);
     brix_fold_recover(map);
 }
@@ -129,7 +152,7 @@ static int sweep_slot(brix_writer *writer, const brix_map *map, uint32_t index)
     uint64_t byte = map->regions[BRIX_REGION_SLOTS].offset + map->regions[BRIX_REGION_SLOTS].stride * index;
     if (brix_lock(map->file, byte) != BRIX_OK)
         return 0;
-    brix_fold(writer, map, slot, brix_map_more(map, index + 2), map == &writer->map ? (int64_t)index : -1);
+    brix_fold(writer, map, slot, index + 2, map == &writer->map ? (int64_t)index : -1);
     clear_slot(map, index);
     atomic_store_explicit(&slot->state, BRIX_SLOT_FREE, memory_order_release);
     brix_unlock(map->file, byte);

@@ -1,4 +1,5 @@
 #include "counters.h"
+#include "times.h"
 #include "writer.h"
 
 /* Rows to sum: the claimed slots, and last the retained row. NULL for one that counts nothing. */
@@ -22,9 +23,18 @@ static void add_more(brix_more *more, brix_totals *totals)
         totals->without_data[line] += brix_read(&more->without_data[line]);
     if (!more)
         return;
+    totals->pages += brix_read(&more->pages);
+    totals->pages_failed += brix_read(&more->pages_failed);
     totals->asked += brix_read(&more->asked);
     totals->unanswered += brix_read(&more->unanswered);
     totals->degraded += brix_read(&more->degraded);
+}
+
+void brix_writer_count_page(brix_writer *writer, int failed)
+{
+    brix_more *more = brix_map_retained_more(&writer->map);
+    if (more)
+        brix_add(failed ? &more->pages_failed : &more->pages, 1);
 }
 
 static void add_head(const brix_map *map, int slots_only, brix_totals *totals)
@@ -67,6 +77,10 @@ static void add_model(const brix_map *map, int slots_only, uint32_t place, brix_
         totals->with_usage += brix_read(&cells->with_usage);
         totals->prompt_tokens += brix_read(&cells->prompt_tokens);
         totals->completion_tokens += brix_read(&cells->completion_tokens);
+        uint32_t index = i == map->limits.readers ? brix_map_retained_index(map) : i + 2;
+        brix_times *times = brix_map_times(map, index, place);
+        for (uint32_t word = 0; times && word < BRIX_TIMES; word++)
+            totals->times[word] += brix_read(&times->word[word]);
     }
 }
 

@@ -61,7 +61,7 @@ static int is_sane(const brix_vocabulary_header *h, uint64_t bytes)
 {
     return h->magic == MAGIC && h->bytes == bytes && h->tokens > 256 && h->tokens < MOST_TOKENS && h->nodes > 0 &&
            h->nodes < MOST_NODES && is_power(h->pair_slots, h->tokens) && is_power(h->whole_slots, h->tokens) &&
-           is_power(h->branch_slots, h->nodes / 2) && h->text_bytes < h->tokens * BRIX_TOKEN_BYTES;
+           is_power(h->branch_slots, h->nodes - 1) && h->text_bytes < h->tokens * BRIX_TOKEN_BYTES;
 }
 
 static brix_status map_file(int file, brix_vocabulary *v)
@@ -116,6 +116,12 @@ static uint32_t slots_for(uint32_t count)
     while (slots < count * 2)
         slots *= 2;
     return slots;
+}
+
+/* A tree has at most one branch a byte. */
+static uint32_t slots_above(uint32_t count)
+{
+    return slots_for(count / 2 + 1);
 }
 
 static void put_slot(uint32_t *table, uint32_t slots, uint32_t hash, uint32_t token)
@@ -228,7 +234,7 @@ brix_status brix_vocabulary_write(const char *segment, const char *text, const u
                                      .text_bytes = offsets[count],
                                      .pair_slots = slots_for(count),
                                      .whole_slots = slots_for(count),
-                                     .branch_slots = slots_for(offsets[count] / 3)};
+                                     .branch_slots = slots_above(offsets[count])};
     uint64_t bytes = lay_out(&scratch, NULL, &header);
     char *base = calloc(1, bytes);
     if (!base)

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "writer.h"
 
+#include "quota.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -50,6 +52,7 @@ static brix_status find_segment(brix_writer *writer, const brix_limits *limits, 
     if (status == BRIX_OK && same_limits(&writer->map.limits, limits) && is_live(&writer->map) &&
         brix_map_header(&writer->map)->minor >= BRIX_MINOR) {
         brix_fold_recover(&writer->map);
+        brix_quota_recover(&writer->map);
         *origin = BRIX_ADOPTED;
         return BRIX_OK;
     }

@@ -47,9 +47,9 @@ void brix_index_load(brix_writer *writer);
 /* Place of a key in a map, or -1. */
 int64_t brix_place_find(const brix_map *map, brix_region_id region, const uint8_t key[BRIX_KEY]);
 
-/* Add what a row of `from` counted, and more of it when that is not NULL, to the retained row of the writer's
+/* Add what a row of `from` counted, there and at this index of brix_map_more, to the retained row of the writer's
    segment. slot: the row's number when it lies in that segment, -1 otherwise. */
-void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, brix_more *more, int64_t slot);
+void brix_fold(brix_writer *writer, const brix_map *from, brix_slot *row, uint32_t index, int64_t slot);
 /* End a fold that a killed writer left half done. */
 void brix_fold_recover(const brix_map *map);
 /* 1 when a reader may be looking at this topology. */

@@ -29,8 +29,9 @@ from gateway.quotas import application as questions
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, collector_socket, host_and_port
 from gateway.shared_limits import SharedLimits
-from gateway.topology import models_of, targets_of
-from gateway.watch import PodWatch
+from gateway.static import StaticEndpoints
+from gateway.topology import Endpoint, models_of, targets_of, with_adapters
+from gateway.watch import AdapterWatch, PodWatch
 
 SWEEP_SECONDS = 0.2
 USERS_SECONDS = 0.1
@@ -38,7 +39,7 @@ LOCK_RETRY_SECONDS = 0.2
 BUSY_RETRY_SECONDS = 0.01
 GATHER_SECONDS = 0.005
 TEXT_BYTES_PER_POD = 4096
-MEMBERS_PER_POD = 4
+MEMBERS_PER_POD = 16
 SOCKET_MODE = 0o660
 STORE_SHARE = 0.8
 """Of the time that a request waits for the whole answer."""
@@ -49,21 +50,31 @@ log = logging.getLogger("gateway.collector")
 class Collector:
     """Owns the segment; also what the HTTP side shows."""
 
-    def __init__(self, settings: GatewaySettings, writer: SegmentWriter, client: KubeClient) -> None:
+    def __init__(self, settings: GatewaySettings, writer: SegmentWriter, client: KubeClient | None) -> None:
         self._settings = settings
         self._writer = writer
         self._dirty = asyncio.Event()
-        self._watch = PodWatch(client, self._dirty.set)
+        self._watch = self._source(client)
+        self._adapters = AdapterWatch(client, self._dirty.set) if client else None
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
         self._shared = _shared_limits(settings)
         self.quotas = Quotas(writer, settings.users_file, self._shared, self._dirty.set)
+
+    def _source(self, client: KubeClient | None) -> PodWatch | StaticEndpoints:
+        path = self._settings.endpoints_file
+        if path is not None:
+            return StaticEndpoints(path, self._dirty.set)
+        assert client is not None
+        return PodWatch(client, self._dirty.set)
 
     async def run(self) -> None:
         """Follow, publish, sweep, scrape and look at users until cancelled; the first failure ends them all."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch.run())
+                if self._adapters:
+                    tasks.create_task(self._adapters.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
@@ -80,9 +91,19 @@ class Collector:
             self._publish()
             await asyncio.sleep(GATHER_SECONDS)
 
+    def _served(self) -> list[Endpoint]:
+        """What requests may name: the endpoints, and adapters loaded into them."""
+        adapters = self._adapters.values.values() if self._adapters else ()
+        return with_adapters(self._watch.endpoints.values(), adapters)
+
+    def _is_known(self) -> bool:
+        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
+
     def _publish(self) -> None:
-        models = models_of(self._watch.endpoints.values())
-        profiles = profiles_of(self._watch.endpoints.values())
+        if not self._is_known():
+            return
+        served = self._served()
+        models, profiles = models_of(served), profiles_of(served)
         try:
             self._writer.publish(models, self._kernel_settings(), profiles)
         except WriterBusy:
@@ -134,16 +155,16 @@ class Collector:
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._watch.endpoints.values())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, self._scraper.scraped, users)
+        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served())
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""
-        return {each.model for each in self._watch.endpoints.values()} if self._watch.is_synced else None
+        return {each.model for each in self._served()} if self._is_known() else None
 
     async def waits_for(self) -> str:
         """What is missing until requests can be served; empty when nothing is."""
         if not self._has_topology:
-            return "the API server"
+            return str(self._settings.endpoints_file or "the API server")
         for address in self._settings.sockets:
             try:
                 _, stream = await asyncio.open_unix_connection(address.removeprefix("unix:"))
@@ -215,7 +236,7 @@ async def _run(settings: GatewaySettings) -> None:
     writer = await open_writer(settings.segment_path, limits)
     log.info("event=segment_open path=%s origin=%s", settings.segment_path, writer.origin.name)
     counting = asyncio.create_task(asyncio.to_thread(tokens.provide, settings.segment_path))
-    client = await KubeClient.connect(settings.kubeconfig)
+    client = None if settings.endpoints_file else await KubeClient.connect(settings.kubeconfig)
     await counting
     collector = Collector(settings, writer, client)
     socket = collector_socket(settings.segment_path)
@@ -231,7 +252,8 @@ async def _run(settings: GatewaySettings) -> None:
         await asyncio.gather(waiting, return_exceptions=True)
         with contextlib.suppress(asyncio.CancelledError):
             await work
-    await client.close()
+    if client is not None:
+        await client.close()
     writer.close()
 
 

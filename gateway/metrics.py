@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from csrc.binding import ModelTotals, Outcome, Totals, Users
-from gateway.scraping import Scraped
+from gateway import times
 from gateway.topology import Endpoint
 
 UNKNOWN_MODEL = "unknown"
@@ -65,8 +65,9 @@ class Snapshot:
     endpoints: Sequence[Endpoint]
     is_synced: bool
     gauges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    scraped: Scraped = field(default_factory=Scraped)
     users: Users | None = None
+    served: Sequence[Endpoint] = ()
+    """The endpoints, and each once more for every adapter in it."""
 
 
 class GatewayMetrics(Collector):
@@ -84,15 +85,17 @@ class GatewayMetrics(Collector):
         """All families at one moment."""
         snapshot = self._take()
         yield self._topology_synced(snapshot.is_synced)
-        yield self._replicas(snapshot.endpoints)
-        yield self._listed(snapshot.endpoints)
+        yield self._replicas(snapshot.served)
+        yield self._listed(snapshot.served)
         yield from self._engines(snapshot)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
+            yield from times.families(self._gateway_pod, snapshot.totals.models)
             yield self._decisions(snapshot.totals)
             yield self._without_data(snapshot.totals)
             yield self._running(snapshot.totals)
+            yield from self._pages(snapshot.totals)
             yield from self._segment(snapshot.totals)
             yield from self._questions(snapshot.totals)
 
@@ -222,12 +225,14 @@ class GatewayMetrics(Collector):
                 if each.ready:
                     family.add_metric(self._pod_labels(each), snapshot.users.bucket)
             yield family
+
+    def _pages(self, totals: Totals) -> Iterable[Metric]:
         failed = CounterMetricFamily(
             "llm_engine_metrics_query_fail", "Pages that engines did not give.", labels=("gateway_pod", "model")
         )
-        failed.add_metric((self._gateway_pod, ""), snapshot.scraped.failures)
+        failed.add_metric((self._gateway_pod, ""), totals.pages_failed)
         yield failed
-        yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=snapshot.scraped.pages)
+        yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=totals.pages)
 
     def _pod_labels(self, each: Endpoint) -> tuple[str, ...]:
         own = (each.engine, self._gateway_pod, each.model, each.namespace, each.name)

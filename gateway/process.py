@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from gateway import static
 from gateway.lifetime import ending, log_to_stderr
 from gateway.settings import GatewaySettings
 
@@ -100,7 +101,14 @@ async def _run(settings: GatewaySettings) -> int:
 def main() -> int:
     """Run the gateway until SIGTERM or SIGINT; the exit code."""
     log_to_stderr()
-    return asyncio.run(_run(GatewaySettings.from_environment()))
+    settings = GatewaySettings.from_environment()
+    if settings.endpoints_file is not None:
+        try:
+            static.read(settings.endpoints_file)
+        except static.EndpointsRefused as refused:
+            log.error("event=endpoints_refused path=%s reason=%s", settings.endpoints_file, refused)  # noqa: TRY400
+            return os.EX_CONFIG
+    return asyncio.run(_run(settings))
 
 
 if __name__ == "__main__":

@@ -49,10 +49,13 @@ class Gauges(Protocol):
     def scrape(self, key: str, page: bytes, local: int, now: float, model: str = "", rank: int = -1) -> None:
         """Make true what an engine's page says."""
 
+    def count_page(self, *, failed: bool) -> None:
+        """Count a page for good, given or not."""
+
 
 @dataclass
 class Scraped:
-    """What became of the pages so far."""
+    """What became of the pages that this scraper asked for."""
 
     pages: int = 0
     failures: int = 0
@@ -133,6 +136,7 @@ class Scraper:
             self._take(target, page, local)
         except (ScrapeFailed, MessageUnreadable) as error:
             self.scraped.failures += 1
+            self._gauges.count_page(failed=True)
             if pace.failures == 0:
                 log.warning("event=scrape_failed pod=%s port=%d reason=%s", target.pod, target.port, error)
             pause = pace.after_failure()
@@ -140,6 +144,7 @@ class Scraper:
             if pace.failures:
                 log.info("event=scrape_recovered pod=%s port=%d failures=%d", target.pod, target.port, pace.failures)
             self.scraped.pages += 1
+            self._gauges.count_page(failed=False)
             idle = not any(local) and not any(map(self._gauges.running, target.keys))
             pause = pace.after_page(time.monotonic() - began, idle=idle)
         return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter

@@ -3,6 +3,7 @@
 | variable | default | what it sets |
 |---|---|---|
 | KUBECONFIG | in-cluster | how to reach the API server |
+| BRIXFLOW_ENDPOINTS_FILE | none | endpoints from this file, no Kubernetes; the default strategy is `random` then |
 | BRIXFLOW_SEGMENT_PATH | /dev/shm/brixflow/segment | the shared segment; sockets stand beside it |
 | BRIXFLOW_EXT_PROC_ADDRESS | 127.0.0.1:50052 | gRPC address that all ext_proc processes share (SO_REUSEPORT) |
 | BRIXFLOW_GATEWAY_HTTP_ADDRESS | 127.0.0.1:18082 | `/healthz`, `/metrics`, `/v1/models` |
@@ -49,6 +50,9 @@ from pathlib import Path
 from csrc.records import Fairness
 
 MAX_WEIGHT = 1000.0
+WITHOUT_KUBERNETES = "random"
+"""The default strategy where endpoints come from a file: there are no routes of models to fall back to."""
+
 MIB = 1024 * 1024
 
 
@@ -69,6 +73,7 @@ class GatewaySettings:
     """The gateway's settings; see the table above."""
 
     kubeconfig: str = ""
+    endpoints_file: Path | None = None
     segment_path: Path = Path("/dev/shm/brixflow/segment")  # noqa: S108 - a folder of ours on tmpfs, made with mode 0750
     ext_proc_address: str = "127.0.0.1:50052"
     http_address: str = "127.0.0.1:18082"
@@ -109,6 +114,7 @@ class GatewaySettings:
         given = os.environ if environment is None else environment
         return cls(
             kubeconfig=given.get("KUBECONFIG", ""),
+            endpoints_file=Path(given["BRIXFLOW_ENDPOINTS_FILE"]) if given.get("BRIXFLOW_ENDPOINTS_FILE") else None,
             segment_path=Path(given.get("BRIXFLOW_SEGMENT_PATH") or cls.segment_path),
             ext_proc_address=given.get("BRIXFLOW_EXT_PROC_ADDRESS") or cls.ext_proc_address,
             http_address=given.get("BRIXFLOW_GATEWAY_HTTP_ADDRESS") or cls.http_address,
@@ -196,7 +202,8 @@ def _weight(given: Mapping[str, str], variable: str, default: float) -> float:
 
 def _strategy(given: Mapping[str, str]) -> str:
     named = given.get("ROUTING_ALGORITHM", "").strip()
-    return named or given.get("AIBRIX_ROUTING_ALGORITHM", "").strip().replace("_", "-")
+    named = named or given.get("AIBRIX_ROUTING_ALGORITHM", "").strip().replace("_", "-")
+    return named or (WITHOUT_KUBERNETES if given.get("BRIXFLOW_ENDPOINTS_FILE") else "")
 
 
 def _positive(given: Mapping[str, str], variable: str, default: int) -> int:

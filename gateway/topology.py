@@ -7,7 +7,7 @@ that may not be chosen stay listed, so that a model whose pods all fail answers 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crds import labels
@@ -50,6 +50,15 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A model that is loaded into pods of another one: its name, and the names of those pods."""
+
+    namespace: str
+    name: str
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A metrics page to be asked for: of one port, or of all data-parallel engines of a pod, by rank."""
 
@@ -87,6 +96,30 @@ def endpoint_of(pod: Json) -> Endpoint | None:
         config=notes.get(labels.MODEL_CONFIG, ""),
         created=metadata.get("creationTimestamp") or "",
     )
+
+
+def adapter_of(subject: Json) -> Adapter:
+    """A ModelAdapter with the pods that its status lists."""
+    metadata: Json = subject["metadata"]
+    instances: Iterable[str] = (subject.get("status") or {}).get("instances") or ()
+    return Adapter(metadata["namespace"], metadata["name"], tuple(instances))
+
+
+def with_adapters(endpoints: Iterable[Endpoint], adapters: Iterable[Adapter]) -> list[Endpoint]:
+    """The endpoints, and once more under the name of each adapter that is loaded into one.
+
+    A pod that is not known is skipped, and served once it is. A pod that changes keeps its adapters.
+    """
+    found = list(endpoints)
+    pods = {(each.namespace, each.name): each for each in found}
+    served = {(each.uid, each.model) for each in found}
+    for adapter in sorted(adapters, key=lambda each: (each.namespace, each.name)):
+        for name in adapter.instances:
+            pod = pods.get((adapter.namespace, name))
+            if pod is not None and (pod.uid, adapter.name) not in served:
+                served.add((pod.uid, adapter.name))
+                found.append(replace(pod, model=adapter.name))
+    return found
 
 
 def is_ready(pod: Json) -> bool:

@@ -25,7 +25,7 @@ struct stream {
     size_t lines;
     char *body[3];
     size_t length[3];
-    int replied, gone;
+    int replied, gone, due;
     int asked, held; /* a question is out, a request waits for its answer */
     stream *again; /* the one that took over */
 };
@@ -171,6 +171,25 @@ bool envoy_dynamic_module_callback_http_drain_body(void *host, int body, size_t 
     memmove(s->body[body], s->body[body] + bytes, s->length[body] - bytes);
     s->length[body] -= bytes;
     return true;
+}
+
+/* --- Envoy's side: later -------------------------------------------------------------------- */
+
+void *envoy_dynamic_module_callback_http_filter_scheduler_new(void *host)
+{
+    must(!((stream *)host)->gone, "a living stream asks to be called again");
+    return host;
+}
+
+void envoy_dynamic_module_callback_http_filter_scheduler_commit(void *scheduler, uint64_t event)
+{
+    must(event == 0, "there is one event");
+    ((stream *)scheduler)->due = 1;
+}
+
+void envoy_dynamic_module_callback_http_filter_scheduler_delete(void *scheduler)
+{
+    must(scheduler != NULL, "a scheduler is given back");
 }
 
 /* --- Envoy's side: the rest ------------------------------------------------------------------ */

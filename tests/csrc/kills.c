@@ -39,7 +39,9 @@ static void need(int holds, const char *what, long number)
 
 static brix_status publish(brix_writer *writer, uint32_t pods)
 {
-    brix_settings settings = {.default_strategy = {"least-request", 13}, .api_key = {"", 0}};
+    brix_settings settings = {.default_strategy = {"least-request", 13}, .api_key = {"", 0},
+                              .users = BRIX_USERS_KNOWN};
+    brix_profile profile = {.name = {"p", 1}, .is_default = 1, .requests_per_second = 1u << 31};
     uint32_t index;
     brix_status status = brix_writer_begin(writer);
     if (status != BRIX_OK)
@@ -52,6 +54,7 @@ static brix_status publish(brix_writer *writer, uint32_t pods)
             return BRIX_FULL;
     }
     brix_writer_model(writer, "m", 1);
+    brix_writer_profiles(writer, (brix_text){"", 0}, &profile, 1);
     for (uint32_t i = 0; i < pods; i++)
         brix_writer_member(writer, i);
     return brix_writer_publish(writer);
@@ -89,6 +92,19 @@ static void drive(brix_reader *reader)
     brix_flow_end(flow, BRIX_END_STREAM);
 }
 
+/* Somebody with a limit, and somebody who is nobody. */
+static brix_status know(brix_writer *writer)
+{
+    uint64_t key;
+    brix_user_record user = {.exists = 1, .rpm = 7}, nobody = {0};
+    brix_writer_users_begin(writer);
+    brix_status status = brix_writer_user_limits(writer, (brix_text){"ada", 3}, &user, NOW, &key);
+    if (status == BRIX_OK)
+        status = brix_writer_user_limits(writer, (brix_text){"eve", 3}, &nobody, NOW, &key);
+    brix_writer_users_end(writer);
+    return status;
+}
+
 /* What a collector does: `models` in its first and in its second life, another number being another layout. */
 static void write_twice(const uint32_t models[2])
 {
@@ -101,6 +117,7 @@ static void write_twice(const uint32_t models[2])
         if (writer == NULL)
             return;
         publish(writer, 3);
+        know(writer);
         brix_writer_gauges(writer, 0, &sample);
         brix_writer_users(writer, NOW, &users);
         brix_writer_user_add(writer, (brix_text){"ada", 3}, 5, 7, NOW);
@@ -186,6 +203,7 @@ static void check(brix_reader *witness, long number, uint64_t least, uint64_t mo
     need(writer != NULL, "no writer could open", number);
     brix_writer_sweep(writer, &swept);
     need(publish(writer, 2) == BRIX_OK, "nothing could be published", number);
+    need(know(writer) == BRIX_OK, "no user finds room", number);
     brix_writer_sweep(writer, &swept);
     brix_writer_totals(writer, totals);
     need(totals->in_flight == 0 && totals->anomalies == 0, "counts do not match", number);

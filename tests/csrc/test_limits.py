@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from csrc.binding import Pod, SegmentReader, SegmentWriter, Settings, User, UserRules, Verdict
+from csrc.binding import Origin, Pod, SegmentReader, SegmentWriter, Settings, User, UserRules, Verdict
 from csrc.limit_table import USERS_CAPACITY
 from csrc.records import ModelProfiles, Profile
+from tests.csrc.conftest import LIMITS
 from tests.csrc.messages import Answer, Request, chat, pod, read_answer, request_body
 
 HERE = UserRules(known=True, complete=True)
@@ -380,6 +382,20 @@ def test_what_answers_used_is_owed_to_the_shared_store_once(writer: SegmentWrite
         caller.finish()
     assert writer.limits.owed() == {key: 60}
     assert writer.limits.owed() == {}
+
+
+def test_counts_outlive_their_collector(segment_path: Path, writer: SegmentWriter, caller: Caller) -> None:
+    publish(writer)
+    writer.limits.replace({"ada": User(rpm=2), "bob": User()})
+    assert caller.send("ada").status == 0
+    writer.close()
+    assert caller.send("ada").status == 0
+    with SegmentWriter.open(segment_path, LIMITS) as next_writer:
+        assert next_writer.origin is Origin.ADOPTED
+        next_writer.limits.replace({"ada": User(rpm=3)})
+        publish(next_writer)
+        assert [caller.send("ada").status for _ in range(2)] == [0, 429]
+        assert caller.send("bob").status == 401
 
 
 def test_a_body_that_was_edited_waits_with_its_request(writer: SegmentWriter, caller: Caller) -> None:

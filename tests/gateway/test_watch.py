@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
 from gateway.kube import KubeClient, KubeRefused, WatchExpired
 from gateway.watch import PODS, PodWatch
-from tests.gateway.parts import eventually
-from tests.gateway.rig import ControlPlane, Rig
+from tests.gateway.parts import Engine, eventually
+from tests.gateway.rig import ControlPlane, Rig, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -43,6 +45,37 @@ async def test_a_pod_enters_and_leaves_with_its_label(rig: Rig, control_plane: C
     assert changes >= 5
     following.cancel()
     await client.close()
+
+
+async def test_the_series_of_a_pod_leave_with_it(rig: Rig, model: str) -> None:  # 57, gateway-ops 34
+    name = rig.pod(model, "127.86.255.2")
+    await rig.routable(model, 1)
+
+    async def series() -> list[str]:
+        return [each for each in await rig.metrics() if each.startswith("model_replicas") and f'pod="{name}"' in each]
+
+    assert len(await series()) == 1
+    rig.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+
+    async def gone() -> bool:
+        return not await series()
+
+    await eventually(gone)
+
+
+async def test_a_metric_without_a_pod_names_gateway_and_model_only(  # gateway-ops 32
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], model: str
+) -> None:
+    rig.pod(model, engines[0].host)
+    await rig.routable(model, 1)
+    async with client.post("/v1/chat/completions", json=chat(model)) as answer:
+        assert answer.status == 200
+    await eventually(rig.is_quiet)
+    names = ("gateway_input_tokens_total", "gateway_output_tokens_total", "gateway_model_in_flight_requests")
+    found = [each for each in await rig.metrics() if each.startswith(names) and f'model="{model}"' in each]
+    assert len(found) == len(names)
+    for series in found:
+        assert re.findall(r"(\w+)=", series.partition("{")[2]) == ["gateway_pod", "model"]
 
 
 async def test_a_refusal_of_the_api_server_carries_its_status(control_plane: ControlPlane) -> None:

@@ -12,7 +12,7 @@ after another, and before each the rule that it must keep is checked:
 | nothing available and up to date goes while no more than N of them are there | as above |
 | a pod of a group goes only with its group, for what has ended, or where the group lives and dies as one | - |
 | a paused StormService of the right size is left as it is | replicas of roles follow their live number |
-| no RoleSet is created at a revision that the status calls failed, or rewritten to it | nothing but scaling of roles |
+| no RoleSet is created at a revision that the status calls failed, or rewritten to it | scaling of roles; no other was ever there |
 | a revision fails only after the deadline without one more RoleSet or member that is updated, or updated and ready | - |
 """  # noqa: E501 - a table row is one line
 
@@ -41,6 +41,7 @@ from tests.planning.model_rules import (
     replicas_of,
     revision_of,
     shapes_of,
+    without_replicas,
     without_times,
 )
 
@@ -49,9 +50,10 @@ from tests.planning.model_rules import (
 class ModelCluster(Members):
     """The cluster with its workflows: RoleSets, groups and pods are in `Members`.
 
-    `asked_at`: when the template last changed or somebody asked for another try.
+    `asked` is the template and what the object is annotated with, `asked_at` when either last changed.
     """
 
+    asked: Any = None
     asked_at: datetime = START
     moved_at: dict[str, datetime] = field(default_factory=dict)
     counted: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -102,6 +104,9 @@ class ModelCluster(Members):
 
     def _look_at_the_clock(self) -> Decision | None:
         """Plan the StormService; a revision that fails by this has made no progress for its deadline."""
+        asked = (without_replicas(self.storm["spec"]["template"]), self.storm["metadata"].get("annotations"))
+        if asked != self.asked:
+            self.asked, self.asked_at = deepcopy(asked), self.now
         for found in self.every("roleset"):
             self._note_progress(revision_of(found))
         before = self.failed
@@ -183,7 +188,8 @@ class ModelCluster(Members):
         room = Room.of(owner["spec"], replicas_of(owner["spec"]))
         total = len(self.every("roleset", owner)) + len(step.indexes)
         check(total <= room.most, f"{total} RoleSets, at most {room.most} may be")
-        check(step.revision != self.failed, f"{step.revision} has failed and gets a RoleSet")
+        only = self.storm["status"]["currentRevision"] == self.failed
+        check(step.revision != self.failed or only, f"{step.revision} has failed and gets a RoleSet")
         self._unpaused(owner, lambda alive: alive + len(step.indexes) <= room.wanted)
         taken = {found["metadata"]["annotations"][labels.ROLESET_INDEX] for found in self.every("roleset", owner)}
         for index in step.indexes:

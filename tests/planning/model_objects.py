@@ -129,9 +129,12 @@ class Objects:
         return len(slots) + len(found) - len(placed)
 
     def is_roleset_available(self, roleset: Json) -> bool:
-        roles = roleset["spec"]["roles"]
-        full = all(self.serving(role, self.members_of(roleset, role["name"])) >= replicas_of(role) for role in roles)
-        return full and not is_leaving(roleset)
+        """As many available members as each role asks for, in whichever slots: Ready looks at counts alone."""
+        for role in roleset["spec"]["roles"]:
+            members = self.members_of(roleset, role["name"])
+            if sum(self.is_available(member, role) for member in members) < replicas_of(role):
+                return False
+        return not is_leaving(roleset)
 
     def is_lost(self, member: Json) -> bool:
         """Ended, or overdue on a node that nobody hears of: the place may be filled."""

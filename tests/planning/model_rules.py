@@ -94,6 +94,11 @@ def slot_of(pod: Json) -> int | None:
     return int(text) if text is not None else None
 
 
+def without_replicas(template: Json) -> Json:
+    roles = [{key: value for key, value in role.items() if key != "replicas"} for role in template["spec"]["roles"]]
+    return template | {"spec": template["spec"] | {"roles": roles}}
+
+
 def without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_times(each) for key, each in value.items() if not key.startswith("last")}

@@ -31,7 +31,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture
 def service(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a StormService that a test may create; whatever is left of it is deleted."""
+    """The name of a StormService that a test may create; what is left of it goes while the next test begins."""
     name = "t-" + request.node.name.removeprefix("test_").split("[")[0].replace("_", "-")[:30].strip("-")
     yield name
-    system.kubectl("delete", "stormservice", name, "--ignore-not-found", "--timeout=60s", check=False)
+    system.kubectl("delete", "stormservice", name, "--ignore-not-found", "--wait=false", check=False)

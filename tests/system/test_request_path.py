@@ -152,7 +152,7 @@ def host_pid(system: System, pod: str, inner: int) -> int:
     return pid_on_host(system.get("pod", pod)["metadata"]["uid"], inner, system.settings.home)
 
 
-@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
 def test_requests_flow_while_temporal_is_away(system: System, service: str, seconds: int) -> None:
     system.apply(service_manifest(service, 2))
     system.wait_ready(service)

@@ -127,10 +127,16 @@ def test_a_pause_holds_the_rollout_and_a_resume_ends_it(system: System, service:
     system.apply(manifest)
     system.wait_ready(service)
     system.apply(with_argument({**manifest, "spec": {**manifest["spec"], "paused": True}}, "two"))
-    time.sleep(4)
+    eventually(lambda: is_paused(system, service))
+    time.sleep(1)
     assert releases(system, service) == ["", ""]
     system.kubectl("patch", "stormservice", service, "--type=merge", "-p", '{"spec":{"paused":false}}')
     eventually(lambda: released(system, service, "two"), within=120)
+
+
+def is_paused(system: System, service: str) -> bool:
+    conditions = system.get("stormservice", service)["status"]["conditions"]
+    return any(each["type"] == "Progressing" and each["reason"] == "Paused" for each in conditions)
 
 
 async def test_a_deleted_service_leaves_nothing_behind(system: System, service: str) -> None:

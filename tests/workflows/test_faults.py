@@ -100,7 +100,7 @@ async def test_an_operator_killed_while_it_waits_is_replaced_within_the_heartbea
 
 
 @pytest.mark.parametrize(
-    "outage_seconds", [pytest.param(HEARTBEAT_SECONDS / 2, marks=pytest.mark.slow), HEARTBEAT_SECONDS * 3]
+    "outage_seconds", [pytest.param(HEARTBEAT_SECONDS / 2, marks=pytest.mark.slow), HEARTBEAT_SECONDS + 1]
 )
 async def test_an_outage_of_temporal_costs_nothing_but_time(
     control_plane: ControlPlane, world: World, temporal_server: TemporalServer, outage_seconds: float

@@ -43,7 +43,7 @@ async def temporal_proxy(control_plane: ControlPlane) -> AsyncIterator[TemporalP
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("outage_seconds", "decision_seconds"), [(6.0, 3.0), MINUTES])
+@pytest.mark.parametrize(("outage_seconds", "decision_seconds"), [(4.0, 2.0), MINUTES])
 async def test_pods_that_fail_between_a_decision_and_its_delete_keep_the_floor(
     control_plane: ControlPlane,
     world: World,
@@ -72,7 +72,7 @@ async def test_pods_that_fail_between_a_decision_and_its_delete_keep_the_floor(
         await world.set_unready(failed)
         await asyncio.sleep(outage_seconds)
         temporal_proxy.away = False
-        ends = asyncio.get_running_loop().time() + 8
+        ends = asyncio.get_running_loop().time() + 5
         while asyncio.get_running_loop().time() < ends:
             ready = [pod for pod in await world.all(PODS) if world.is_pod_ready(pod)]
             assert len(ready) >= 2, "a ready pod was taken below the floor"
@@ -85,7 +85,7 @@ async def test_pods_that_fail_between_a_decision_and_its_delete_keep_the_floor(
 async def test_a_lost_database_of_temporal_in_mid_rollout_restarts_no_pod(
     control_plane: ControlPlane, world: World, temporal_server: TemporalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starter, "UNTENDED_SECONDS", 5.0)
+    monkeypatch.setattr(starter, "UNTENDED_SECONDS", 2.0)
     async with operator_in_process(control_plane.settings.operator_kubeconfig, temporal_server.address):
         await world.create(storm_service("llama", replicas=2))
         await world.create(storm_service("other"))
@@ -103,7 +103,7 @@ async def test_a_lost_database_of_temporal_in_mid_rollout_restarts_no_pod(
         temporal_server.kill()
         temporal_server.forget()
         temporal_server.start()
-        await asyncio.sleep(8)
+        await asyncio.sleep(5)
         assert uids(await world.all(PODS)) == before, "pods went or came although nothing became ready"
         async with world.kubelet():
 

@@ -164,7 +164,7 @@ async def test_an_operator_killed_at_every_write_and_report_leaves_the_same_stat
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("seconds", [5.0, pytest.param(60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(60.0, marks=pytest.mark.slow)])
 async def test_an_operator_that_stands_still_in_mid_step_goes_on_without_doing_anything_twice(
     struck: Struck, seconds: float
 ) -> None:
@@ -182,7 +182,7 @@ async def test_an_operator_that_stands_still_in_mid_step_goes_on_without_doing_a
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("seconds", [5.0, pytest.param(60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(60.0, marks=pytest.mark.slow)])
 async def test_an_api_server_that_is_away_in_mid_rollout_costs_nothing_but_time(struck: Struck, seconds: float) -> None:
     await struck.begin()
 

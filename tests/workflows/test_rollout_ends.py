@@ -17,7 +17,7 @@ from tests.workflows.rig import World, eventually, names, storm_service, uids
 from workflows.operator import Operator
 
 BAD = "engine:bad"
-DEADLINE_SECONDS = 3
+DEADLINE_SECONDS = 2
 
 
 @asynccontextmanager
