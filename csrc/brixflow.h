@@ -223,11 +223,9 @@ brix_ending brix_ending_at(uint32_t index);
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **reader);
 void brix_reader_close(brix_reader *reader);
 
-/* Before the first flow: how many bytes of bodies may be held at one time, and how many of one request are ever
-   held, since the host refuses a longer one by itself. Beyond the first, requests are refused with 503. */
+/* Before the first flow: bytes of bodies at one time, beyond them 503 (0: any), and of one request. */
 void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body);
-/* Before the first flow: nothing of a good answer's body is wanted, neither usage nor its first token. */
-void brix_reader_skip_answers(brix_reader *reader);
+void brix_reader_skip_answers(brix_reader *reader); /* nothing of a good answer's body is wanted */
 
 /* --- flow: one HTTP request ------------------------------------------------------- */
 
@@ -268,10 +266,8 @@ typedef struct {
 /* What an access log needs; texts live until brix_flow_end. */
 void brix_flow_record(const brix_flow *flow, brix_record *record);
 
-typedef enum {
-    BRIX_END_STREAM = 0,   /* the host's stream is over: done, or the client left */
-    BRIX_END_SHUTDOWN = 1, /* the host gives up on it */
-} brix_end;
+/* The host's stream is over (done, or the client left), or the host gives up on it. */
+typedef enum { BRIX_END_STREAM = 0, BRIX_END_SHUTDOWN = 1 } brix_end;
 
 /* Close the books (if they are still open) and give the flow back. */
 void brix_flow_end(brix_flow *flow, brix_end end);
@@ -342,10 +338,7 @@ void brix_reader_finish(brix_reader *reader, brix_decision *decision);
 
 #define BRIX_EXPLAINED_ITEMS 16
 
-typedef struct {
-    brix_text strategy;
-    uint32_t weight;
-} brix_explained_item;
+typedef struct { brix_text strategy; uint32_t weight; } brix_explained_item;
 
 /* One candidate as the strategies see it. Scores that are missing are NaN. */
 typedef struct {

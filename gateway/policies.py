@@ -63,14 +63,20 @@ def manager_of(config: Document) -> Document:
 def engines_of(config: Document) -> Document:
     """The cluster that dials pods, under the name that AIBrix's policy gives it."""
     (cluster,) = [each for each in config["static_resources"]["clusters"] if each["name"] == "engines"]
+<<<<<<< HEAD
     renamed: Document = cluster | {"name": CLUSTER}
     return renamed
+=======
+    found: Document = cluster | {"name": CLUSTER}
+    return found
+>>>>>>> issue7-hosts
 
 
 def others_of(config: Document) -> list[Document]:
     """The host's own clusters that no object of Envoy Gateway stands for."""
     made = ("engines", "ext_proc", "gateway_http")
-    return [each for each in config["static_resources"]["clusters"] if each["name"] not in made]
+    clusters: list[Document] = config["static_resources"]["clusters"]
+    return [each for each in clusters if each["name"] not in made]
 
 
 def strategy_route(config: Document, host: Host) -> Document:
