@@ -63,13 +63,8 @@ def manager_of(config: Document) -> Document:
 def engines_of(config: Document) -> Document:
     """The cluster that dials pods, under the name that AIBrix's policy gives it."""
     (cluster,) = [each for each in config["static_resources"]["clusters"] if each["name"] == "engines"]
-<<<<<<< HEAD
-    renamed: Document = cluster | {"name": CLUSTER}
-    return renamed
-=======
     found: Document = cluster | {"name": CLUSTER}
     return found
->>>>>>> issue7-hosts
 
 
 def others_of(config: Document) -> list[Document]:
