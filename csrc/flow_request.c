@@ -379,6 +379,8 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
         return;
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
+    case BRIX_CLAIMED:
+        return brix_flow_refuse_claimed(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
         return refuse_unready(flow, model, scratch, action);
     case BRIX_BAD_STRATEGY:

@@ -18,8 +18,9 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from csrc.binding import LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
+from csrc.binding import Claim, LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
 from gateway import http, tokens
+from gateway.claims import Wakes, WarmPod, waiting_of, with_claims
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
@@ -31,7 +32,7 @@ from gateway.settings import GatewaySettings, collector_socket, host_and_port
 from gateway.shared_limits import SharedLimits
 from gateway.static import StaticEndpoints
 from gateway.topology import Endpoint, models_of, targets_of, with_adapters
-from gateway.watch import AdapterWatch, PodWatch
+from gateway.watch import AdapterWatch, PodWatch, WarmPodWatch
 
 SWEEP_SECONDS = 0.2
 USERS_SECONDS = 0.1
@@ -56,6 +57,8 @@ class Collector:
         self._dirty = asyncio.Event()
         self._watch = self._source(client)
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
+        self._warm = WarmPodWatch(client, self._dirty.set) if client else None
+        self._wakes = Wakes(writer.take_wanted)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
         self._shared = _shared_limits(settings)
@@ -75,6 +78,9 @@ class Collector:
                 tasks.create_task(self._watch.run())
                 if self._adapters:
                     tasks.create_task(self._adapters.run())
+                if self._warm:
+                    tasks.create_task(self._warm.run())
+                    tasks.create_task(self._wakes.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
@@ -94,25 +100,36 @@ class Collector:
     def _served(self) -> list[Endpoint]:
         """What requests may name: the endpoints, and adapters loaded into them."""
         adapters = self._adapters.values.values() if self._adapters else ()
-        return with_adapters(self._watch.endpoints.values(), adapters)
+        return with_claims(with_adapters(self._watch.endpoints.values(), adapters), self._warm_pods())
+
+    def _warm_pods(self) -> Iterable[WarmPod]:
+        return self._warm.values.values() if self._warm else ()
+
+    def _endpoints(self) -> list[Endpoint]:
+        """Engines, each once."""
+        return with_claims(self._watch.endpoints.values(), self._warm_pods())
 
     def _is_known(self) -> bool:
-        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
+        are_pods = self._watch.is_synced and (self._warm is None or self._warm.is_synced)
+        return are_pods and (self._adapters is None or self._adapters.is_settled)
 
     def _publish(self) -> None:
         if not self._is_known():
             return
         served = self._served()
         models, profiles = models_of(served), profiles_of(served)
+        waiting = waiting_of(self._warm_pods(), models)
+        claims = {model: Claim[each.state.name] for model, each in waiting.items()}
         try:
-            self._writer.publish(models, self._kernel_settings(), profiles)
+            self._writer.publish(models, self._kernel_settings(), profiles, claims)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
             log.exception("event=topology_refused models=%d pods=%d", len(models), len(self._watch.endpoints))
         else:
             self._has_topology = True
-            self._scraper.follow(targets_of(self._watch.endpoints.values()))
+            self._scraper.follow(targets_of(self._endpoints()))
+            self._wakes.follow(waiting.values())
             ready = sum(pod.ready for pods in models.values() for pod in pods)
             log.info(
                 "event=topology_published models=%d pods=%d ready=%d",
@@ -154,7 +171,7 @@ class Collector:
         totals = self._writer.totals() if self._has_topology else None
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
-        endpoints = tuple(self._watch.endpoints.values())
+        endpoints = tuple(self._endpoints())
         return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served())
 
     def models(self) -> Iterable[str] | None:

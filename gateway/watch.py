@@ -1,4 +1,4 @@
-"""The pods that name a model, and the adapters loaded into them, kept up to date by list and watch.
+"""The pods that name a model, warm pods, and the adapters loaded into pods, kept up to date by list and watch.
 
 While the API server is away the last known objects stay. After a lost connection the watch goes on from the last
 version; only a version that the server has forgotten costs a new list. A watch lasts at most `WATCH_SECONDS`, so that
@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 
 from crds import labels
+from gateway.claims import WarmPod, warm_pod_of
 from gateway.kube import KubeClient, KubeError, KubeRefused, WatchExpired
 from gateway.topology import Adapter, Endpoint, Json, adapter_of, endpoint_of
 
@@ -135,6 +136,13 @@ class PodWatch(ObjectWatch[Endpoint]):
     def endpoints(self) -> dict[str, Endpoint]:
         """The values under the name of what they are."""
         return self.values
+
+
+class WarmPodWatch(ObjectWatch[WarmPod]):
+    """The pods of all pools that a ModelClaim is bound to. Claims are only placed on pods with this label."""
+
+    def __init__(self, client: KubeClient, changed: Callable[[], None]) -> None:
+        super().__init__(client, PODS, labels.POOL_ENABLED, warm_pod_of, changed)
 
 
 class AdapterWatch(ObjectWatch[Adapter]):
