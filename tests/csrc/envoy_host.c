@@ -298,6 +298,10 @@ static void publish(brix_writer *writer, uint32_t pods)
     must(brix_writer_model(writer, "m", 1) == BRIX_OK, "a model fits");
     for (uint32_t i = 0; i < pods; i++)
         brix_writer_member(writer, i);
+    if (dice(2))
+        must(brix_writer_model(writer, "absent", 6) == BRIX_OK &&
+                 brix_writer_claim(writer, (brix_claim)(1 + dice(3))) == BRIX_OK,
+             "a claimed model fits");
     must(brix_writer_publish(writer) == BRIX_OK, "the topology is published");
 }
 
