@@ -118,6 +118,8 @@ class Wakes:
         self._sleeping: list[Waiting] = []
         self._held: dict[tuple[str, str], float] = {}
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.counts = {"failed": 0, "woken": 0}
+        """Calls by what came of them."""
 
     def follow(self, waiting: Iterable[Waiting]) -> None:
         """From here on these models wait; one that woke and sleeps again may be woken at once."""
@@ -148,6 +150,7 @@ class Wakes:
     async def _wake(self, session: aiohttp.ClientSession, each: Waiting, key: tuple[str, str]) -> None:
         try:
             woke = await _ask(session, each)
+            self.counts["woken" if woke else "failed"] += 1
             self._held[key] = time.monotonic() + (HOLD_SECONDS if woke else RETRY_SECONDS)
         finally:
             del self._running[key]
@@ -157,16 +160,19 @@ def _key(each: Waiting) -> tuple[str, str]:
     return each.pod.uid, each.model
 
 
+def wake_url(ip: str) -> str:
+    """Where the runtime of a pod is asked to wake a model."""
+    return f"http://{f'[{ip}]' if ':' in ip else ip}:{RUNTIME_PORT}{WAKE_PATH}"
+
+
 async def _ask(session: aiohttp.ClientSession, each: Waiting) -> bool:
     """Have the pod's runtime wake the model; True when it says that it did."""
     pod = each.pod
-    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
     operation = f"gateway-wake/{pod.uid}/{each.model}/{uuid.uuid4()}"
     asked = {"model_name": each.model, "operation_id": operation}
     name = f"{pod.namespace}/{pod.name}"
     try:
-        url = f"http://{host}:{RUNTIME_PORT}{WAKE_PATH}"
-        async with session.post(url, json=asked, allow_redirects=False) as got:
+        async with session.post(wake_url(pod.ip), json=asked, allow_redirects=False) as got:
             said = await got.content.read(ANSWER_BYTES)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         log.warning("event=wake_failed model=%s pod=%s operation=%s error=%r", each.model, name, operation, error)

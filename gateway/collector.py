@@ -121,7 +121,7 @@ class Collector:
         waiting = waiting_of(self._warm_pods(), models)
         claims = {model: Claim[each.state.name] for model, each in waiting.items()}
         try:
-            self._writer.publish(models, self._kernel_settings(), profiles, claims)
+            self._writer.publish(models, self._kernel_settings(), profiles, claims=claims)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
@@ -172,7 +172,7 @@ class Collector:
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._endpoints())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served())
+        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served(), self._wakes.counts)
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

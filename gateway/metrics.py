@@ -68,6 +68,8 @@ class Snapshot:
     users: Users | None = None
     served: Sequence[Endpoint] = ()
     """The endpoints, and each once more for every adapter in it."""
+    wakes: Mapping[str, int] = field(default_factory=dict)
+    """Wakes of sleeping models that runtimes were asked for, by result."""
 
 
 class GatewayMetrics(Collector):
@@ -88,6 +90,7 @@ class GatewayMetrics(Collector):
         yield self._replicas(snapshot.served)
         yield self._listed(snapshot.served)
         yield from self._engines(snapshot)
+        yield self._wakes(snapshot.wakes)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
@@ -194,6 +197,12 @@ class GatewayMetrics(Collector):
         without.add_metric(("unanswered",), totals.unanswered)
         without.add_metric(("store_away",), totals.degraded)
         yield without
+
+    def _wakes(self, wakes: Mapping[str, int]) -> Metric:
+        family = CounterMetricFamily("brixflow_claim_wakes", "Wakes asked for, by result.", labels=("result",))
+        for result, count in sorted(wakes.items()):
+            family.add_metric((result,), count)
+        return family
 
     def _decisions(self, totals: Totals) -> Metric:
         family = CounterMetricFamily("brixflow_decisions", "Pods chosen, by strategy.", labels=("strategy",))

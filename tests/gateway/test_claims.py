@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from crds.pool import State
-from gateway.claims import RUNTIME_PORT, WarmPod, waiting_of, warm_pod_of, with_claims
+from gateway.claims import RUNTIME_PORT, Wakes, WarmPod, waiting_of, wake_url, warm_pod_of, with_claims
 from gateway.topology import endpoint_of, models_of, targets_of
 from tests.gateway.parts import ENGINE_PORT, Engine, eventually, free_host
 from tests.gateway.rig import Rig, chat, readiness
@@ -124,6 +124,60 @@ async def runtime_at(host: str) -> AsyncIterator[Runtime]:
         await runner.cleanup()
 
 
+@pytest.mark.asyncio(loop_scope="session")
+async def test_however_often_it_is_wanted_one_wake_runs_and_the_next_sleep_gets_another() -> None:
+    looks = 0
+
+    def take(_model: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return True
+
+    async with runtime_at(free_host()) as runtime:
+        subject = pod(a={"model": "m", "state": "sleeping"})
+        subject["status"]["podIP"] = runtime.host
+        sleeping = waiting_of([warm(subject)], []).values()
+        wakes = Wakes(take)
+        wakes.follow(sleeping)
+        running = asyncio.create_task(wakes.run())
+        await eventually(lambda: looks >= 4)
+        assert len(runtime.asked) == 1
+        runtime.may.set()
+        await eventually(lambda: wakes.counts["woken"] == 1)
+        wakes.follow([])
+        wakes.follow(sleeping)
+        await eventually(lambda: len(runtime.asked) == 2)
+        first, second = (each["operation_id"] for each in runtime.asked)
+        assert first != second
+        running.cancel()
+        await asyncio.wait([running])
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_pod_without_an_address_and_a_claim_that_does_not_sleep_are_not_looked_at() -> None:
+    asked: list[str] = []
+
+    def take(model: str) -> bool:
+        asked.append(model)
+        return False
+
+    nowhere = pod("nowhere", a={"model": "n", "state": "sleeping"})
+    nowhere["status"]["podIP"] = ""
+    others = pod(a={"model": "m"}, b={"model": "f", "state": "failed"}, c={"model": "s", "state": "sleeping"})
+    wakes = Wakes(take)
+    wakes.follow(waiting_of([warm(nowhere), warm(others)], []).values())
+    running = asyncio.create_task(wakes.run())
+    await eventually(lambda: len(asked) >= 2)
+    assert set(asked) == {"s"}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.mark.parametrize(("ip", "host"), [("10.0.0.1", "10.0.0.1"), ("fd00::1", "[fd00::1]")])
+def test_a_runtime_is_asked_at_its_own_port(ip: str, host: str) -> None:
+    assert wake_url(ip) == f"http://{host}:8080/v1/runtime/models/wake"
+
+
 def warm_pod(rig: Rig, name: str, host: str, **claims: Any) -> str:
     """A pod of a pool without any model's label; its uid."""
     metadata = {"name": name, "labels": {"pool.aibrix.ai/name": "pool", "pool.aibrix.ai/enabled": "true"}}
@@ -224,6 +278,12 @@ async def test_a_wake_that_failed_is_asked_for_again_by_a_later_request(
             await answer_of(client, model)
             return len(runtime.asked) == 2
 
+        failed = await rig.metric("brixflow_claim_wakes_total", result="failed")
         await eventually(is_asked_twice)
+
+        async def are_counted() -> bool:
+            return await rig.metric("brixflow_claim_wakes_total", result="failed") == failed + 2
+
+        await eventually(are_counted)
         first, second = (each["operation_id"] for each in runtime.asked)
         assert first != second
