@@ -18,7 +18,7 @@ from functools import lru_cache
 import aiohttp
 
 from crds.pool import BINDING_PREFIX, Binding, State, bindings
-from gateway.topology import Endpoint, Json, answers_for_group, endpoint_for
+from gateway.topology import Endpoint, Json, answers_for_group, endpoint_for, endpoint_of, is_model_name
 
 RUNTIME_PORT = 8080
 WAKE_PATH = "/v1/runtime/models/wake"
@@ -28,7 +28,6 @@ HOLD_SECONDS = 5.0
 """After a wake until the next of the same: the controller looks every ten seconds."""
 RETRY_SECONDS = 1.0
 ANSWER_BYTES = 1 << 20
-MODEL_BYTES = 255
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +45,26 @@ class WarmPod:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPod:
+    """A pod that has to do with models: by its own name for one, by claims, or both."""
+
+    endpoint: Endpoint | None
+    warm: WarmPod | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A model that no pod serves: what the claim's state is, and on which pod."""
 
     model: str
     state: State
     pod: WarmPod
+
+
+def model_pod_of(pod: Json) -> ModelPod | None:
+    """What the gateway keeps of a pod, or None for one that has nothing to do with models."""
+    found = ModelPod(endpoint_of(pod), warm_pod_of(pod))
+    return found if found.endpoint or found.warm else None
 
 
 def warm_pod_of(pod: Json) -> WarmPod | None:
@@ -91,7 +104,7 @@ def waiting_of(pods: Iterable[WarmPod], served: Iterable[str]) -> dict[str, Wait
 
 def _bindings(metadata: Json) -> list[Binding]:
     notes = {key: value for key, value in (metadata.get("annotations") or {}).items() if key.startswith(BINDING_PREFIX)}
-    found = [each for each in bindings(notes) if _is_name(each.model)] if notes else []
+    found = [each for each in bindings(notes) if is_model_name(each.model)] if notes else []
     for claim in {key.removeprefix(BINDING_PREFIX) for key in notes} - {each.claim for each in found}:
         _warn(f"{metadata['namespace']}/{metadata['name']}", claim, notes[BINDING_PREFIX + claim][:500])
     return found
@@ -101,13 +114,6 @@ def _bindings(metadata: Json) -> list[Binding]:
 def _warn(pod: str, claim: str, text: str) -> None:
     """Once for each; what the cache forgets is said again."""
     log.warning("event=claim_ignored pod=%s claim=%s text=%r", pod, claim, text)
-
-
-def _is_name(model: str) -> bool:
-    try:
-        return len(model.encode()) <= MODEL_BYTES
-    except UnicodeEncodeError:
-        return False
 
 
 class Wakes:

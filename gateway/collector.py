@@ -32,7 +32,7 @@ from gateway.settings import GatewaySettings, collector_socket, host_and_port
 from gateway.shared_limits import SharedLimits
 from gateway.static import StaticEndpoints
 from gateway.topology import Endpoint, models_of, targets_of, with_adapters
-from gateway.watch import AdapterWatch, PodWatch, WarmPodWatch
+from gateway.watch import AdapterWatch, PodWatch
 
 SWEEP_SECONDS = 0.2
 USERS_SECONDS = 0.1
@@ -57,7 +57,6 @@ class Collector:
         self._dirty = asyncio.Event()
         self._watch = self._source(client)
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
-        self._warm = WarmPodWatch(client, self._dirty.set) if client else None
         self._wakes = Wakes(writer.take_wanted)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
@@ -69,7 +68,7 @@ class Collector:
         if path is not None:
             return StaticEndpoints(path, self._dirty.set)
         assert client is not None
-        return PodWatch(client, self._dirty.set)
+        return PodWatch(client, self._dirty.set, self._settings.pod_selector)
 
     async def run(self) -> None:
         """Follow, publish, sweep, scrape and look at users until cancelled; the first failure ends them all."""
@@ -78,9 +77,7 @@ class Collector:
                 tasks.create_task(self._watch.run())
                 if self._adapters:
                     tasks.create_task(self._adapters.run())
-                if self._warm:
-                    tasks.create_task(self._warm.run())
-                    tasks.create_task(self._wakes.run())
+                tasks.create_task(self._wakes.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
@@ -103,15 +100,14 @@ class Collector:
         return with_claims(with_adapters(self._watch.endpoints.values(), adapters), self._warm_pods())
 
     def _warm_pods(self) -> Iterable[WarmPod]:
-        return self._warm.values.values() if self._warm else ()
+        return self._watch.warm_pods if isinstance(self._watch, PodWatch) else ()
 
     def _endpoints(self) -> list[Endpoint]:
         """Engines, each once."""
         return with_claims(self._watch.endpoints.values(), self._warm_pods())
 
     def _is_known(self) -> bool:
-        are_pods = self._watch.is_synced and (self._warm is None or self._warm.is_synced)
-        return are_pods and (self._adapters is None or self._adapters.is_settled)
+        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
 
     def _publish(self) -> None:
         if not self._is_known():

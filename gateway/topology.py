@@ -19,6 +19,7 @@ METRICS_PATH = "/metrics"
 METRICS_PATHS = {"trtllm": "/prometheus/metrics"}
 DEFAULT_ENGINE = "vllm"
 MAX_PORT = 65535
+MODEL_BYTES = 255
 
 Json = Mapping[str, Any]
 
@@ -79,7 +80,15 @@ def endpoint_of(pod: Json) -> Endpoint | None:
     own: Mapping[str, str] = metadata.get("labels") or {}
     notes: Mapping[str, str] = metadata.get("annotations") or {}
     model = own.get(labels.MODEL_NAME) or notes.get(labels.MODEL_NAME) or ""
-    return endpoint_for(pod, model) if model and answers_for_group(own) else None
+    return endpoint_for(pod, model) if is_model_name(model) and answers_for_group(own) else None
+
+
+def is_model_name(text: str) -> bool:
+    """False for what the kernel takes for no name; annotations may hold anything."""
+    try:
+        return 0 < len(text.encode()) <= MODEL_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def answers_for_group(own: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from crds.pool import State
-from gateway.claims import RUNTIME_PORT, Wakes, WarmPod, waiting_of, wake_url, warm_pod_of, with_claims
+from gateway.claims import HOLD_SECONDS, RUNTIME_PORT, Wakes, WarmPod, waiting_of, wake_url, warm_pod_of, with_claims
 from gateway.topology import endpoint_of, models_of, targets_of
 from tests.gateway.parts import ENGINE_PORT, Engine, eventually, free_host
 from tests.gateway.rig import Rig, chat, readiness
@@ -146,7 +146,7 @@ async def test_however_often_it_is_wanted_one_wake_runs_and_the_next_sleep_gets_
         await eventually(lambda: wakes.counts["woken"] == 1)
         wakes.follow([])
         wakes.follow(sleeping)
-        await eventually(lambda: len(runtime.asked) == 2)
+        await eventually(lambda: len(runtime.asked) == 2, within=HOLD_SECONDS / 2)
         first, second = (each["operation_id"] for each in runtime.asked)
         assert first != second
         running.cancel()
@@ -179,9 +179,8 @@ def test_a_runtime_is_asked_at_its_own_port(ip: str, host: str) -> None:
 
 
 def warm_pod(rig: Rig, name: str, host: str, **claims: Any) -> str:
-    """A pod of a pool without any model's label; its uid."""
-    metadata = {"name": name, "labels": {"pool.aibrix.ai/name": "pool", "pool.aibrix.ai/enabled": "true"}}
-    metadata["annotations"] = notes(claims)  # type: ignore[assignment] # both are texts by name
+    """A pod that has to do with models by its annotations alone; its uid."""
+    metadata = {"name": name, "annotations": notes(claims)}
     spec = {"schedulerName": "none", "containers": [{"name": "aibrix-runtime", "image": "runtime"}]}
     rig.kubectl(
         "create", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
