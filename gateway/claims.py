@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 
 import aiohttp
 
@@ -78,7 +79,10 @@ def warm_pod_of(pod: Json) -> WarmPod | None:
         ports.setdefault(each.model, set()).update({each.port} - {0})
     endpoints = [replace(endpoint_for(pod, model), ports=tuple(sorted(own)), metrics_port=None, claimed=True)
                  for model, own in ports.items() if own]  # fmt: skip
-    waits = {each.model: each.state for each in reversed(found) if not ports[each.model]}
+    waits: dict[str, State] = {}
+    for each in found:
+        if not ports[each.model]:
+            waits.setdefault(each.model, each.state)
     address = (pod.get("status") or {}).get("podIP") or ""
     return WarmPod(metadata["uid"], metadata["namespace"], metadata["name"], address, tuple(endpoints), waits)
 
@@ -92,14 +96,20 @@ def with_claims(endpoints: Iterable[Endpoint], pods: Iterable[WarmPod]) -> list[
     return found + [each for pod in listed for each in pod.serves]
 
 
-def waiting_of(pods: Iterable[WarmPod], served: Iterable[str]) -> dict[str, Waiting]:
-    """The models that a claim is bound for and no pod serves; of several pods the first by namespace and name."""
+def waiting_of(pods: Iterable[WarmPod], served: Iterable[str], most: int) -> dict[str, Waiting]:
+    """The models that a claim is bound for and no pod serves; of several pods the first by namespace and name.
+
+    With those that are served they are `most`; what is more is left out, so that it keeps no other from being served.
+    """
     known, found = set(served), dict[str, Waiting]()
     for pod in sorted(pods, key=lambda each: f"{each.namespace}/{each.name}"):
         for model, state in pod.waits.items():
             if model not in known and model not in found:
                 found[model] = Waiting(model, state, pod)
-    return found
+    room = max(0, most - len(known))
+    if len(found) > room:
+        log.warning("event=claims_left_out count=%d models=%d", len(found) - room, len(known))
+    return dict(islice(found.items(), room))
 
 
 def _bindings(metadata: Json) -> list[Binding]:

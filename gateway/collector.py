@@ -114,7 +114,7 @@ class Collector:
             return
         served = self._served()
         models, profiles = models_of(served), profiles_of(served)
-        waiting = waiting_of(self._warm_pods(), models)
+        waiting = waiting_of(self._warm_pods(), models, self._settings.max_models)
         claims = {model: Claim[each.state.name] for model, each in waiting.items()}
         try:
             self._writer.publish(models, self._kernel_settings(), profiles, claims=claims)

@@ -21,6 +21,7 @@ from tests.gateway.parts import ENGINE_PORT, Engine, eventually, free_host
 from tests.gateway.rig import Rig, chat, readiness
 
 CHAT = "/v1/chat/completions"
+MANY = 256
 READY = [{"type": "Ready", "status": "True"}]
 OUTSIDE: list[Any] = [
     {"model": "m", "port": 0, "state": "active"}, {"model": "m", "port": 9001, "state": "sleeping"},  # 19
@@ -84,10 +85,16 @@ def test_case_22_of_two_pods_the_first_by_name_is_bound_and_a_served_model_waits
     late, early = (
         warm(pod(name, a={"model": "m", "state": state})) for name, state in (("z", "failed"), ("b", "sleeping"))
     )
-    assert {model: (each.pod.name, each.state) for model, each in waiting_of([late, early], []).items()} == {
+    assert {model: (each.pod.name, each.state) for model, each in waiting_of([late, early], [], MANY).items()} == {
         "m": ("b", State.SLEEPING)
     }
-    assert waiting_of([late, early], ["m"]) == {}
+    assert waiting_of([late, early], ["m"], MANY) == {}
+
+
+@pytest.mark.parametrize(("most", "found"), [(4, ["a", "b"]), (3, ["a", "b"]), (2, ["a"]), (1, []), (0, [])])
+def test_claims_that_wait_leave_the_room_to_models_that_are_served(most: int, found: list[str]) -> None:
+    pods = [warm(pod(a={"model": "a"}, b={"model": "b"}, c={"model": "served"}))]
+    assert list(waiting_of(pods, ["served"], most)) == found
 
 
 def test_a_pod_of_a_group_answers_through_its_first() -> None:
@@ -136,7 +143,7 @@ async def test_however_often_it_is_wanted_one_wake_runs_and_the_next_sleep_gets_
     async with runtime_at(free_host()) as runtime:
         subject = pod(a={"model": "m", "state": "sleeping"})
         subject["status"]["podIP"] = runtime.host
-        sleeping = waiting_of([warm(subject)], []).values()
+        sleeping = waiting_of([warm(subject)], [], MANY).values()
         wakes = Wakes(take)
         wakes.follow(sleeping)
         running = asyncio.create_task(wakes.run())
@@ -165,7 +172,7 @@ async def test_a_pod_without_an_address_and_a_claim_that_does_not_sleep_are_not_
     nowhere["status"]["podIP"] = ""
     others = pod(a={"model": "m"}, b={"model": "f", "state": "failed"}, c={"model": "s", "state": "sleeping"})
     wakes = Wakes(take)
-    wakes.follow(waiting_of([warm(nowhere), warm(others)], []).values())
+    wakes.follow(waiting_of([warm(nowhere), warm(others)], [], MANY).values())
     running = asyncio.create_task(wakes.run())
     await eventually(lambda: len(asked) >= 2)
     assert set(asked) == {"s"}
