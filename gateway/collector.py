@@ -26,6 +26,7 @@ from gateway.metrics import Snapshot
 from gateway.profiles import profiles_of
 from gateway.quotas import Quotas
 from gateway.quotas import application as questions
+from gateway.routes import RouteWatch
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, collector_socket, host_and_port
 from gateway.shared_limits import SharedLimits
@@ -56,6 +57,8 @@ class Collector:
         self._dirty = asyncio.Event()
         self._watch = self._source(client)
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
+        by_route = client if not settings.default_strategy else None
+        self._routes = RouteWatch(by_route, self._dirty.set) if by_route else None
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
         self._shared = _shared_limits(settings)
@@ -75,6 +78,8 @@ class Collector:
                 tasks.create_task(self._watch.run())
                 if self._adapters:
                     tasks.create_task(self._adapters.run())
+                if self._routes:
+                    tasks.create_task(self._routes.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
@@ -97,15 +102,17 @@ class Collector:
         return with_adapters(self._watch.endpoints.values(), adapters)
 
     def _is_known(self) -> bool:
-        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
+        optional = (self._adapters, self._routes)
+        return self._watch.is_synced and all(each is None or each.is_settled for each in optional)
 
     def _publish(self) -> None:
         if not self._is_known():
             return
         served = self._served()
         models, profiles = models_of(served), profiles_of(served)
+        problems = self._routes.problems(models) if self._routes else None
         try:
-            self._writer.publish(models, self._kernel_settings(), profiles)
+            self._writer.publish(models, self._kernel_settings(), profiles, problems)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
