@@ -213,29 +213,6 @@ brix_status brix_writer_user(brix_writer *writer, brix_text user, uint64_t now, 
 /* As a decision does it. BRIX_BAD for an empty name. */
 brix_status brix_writer_user_add(brix_writer *writer, brix_text user, uint64_t input, uint64_t output, uint64_t now);
 
-typedef struct {
-    uint32_t exists;   /* 0: nobody of this name, for five seconds */
-    uint32_t replaces; /* 1: another user in whose row nothing counts may go for it */
-    uint64_t rpm;      /* 0: the default, as tpm */
-    uint64_t tpm;
-} brix_user_record;
-
-typedef struct {
-    uint64_t key; /* of brix_writer_user_limits */
-    uint64_t tokens;
-} brix_owed;
-
-/* A list of all users is told between begin and end: who is not told of then is forgotten. Outside of it single
-   users may be told of. now: CLOCK_MONOTONIC, nanoseconds; 0: the clock is asked. BRIX_FULL: no room. */
-void brix_writer_users_begin(brix_writer *writer);
-brix_status brix_writer_user_limits(brix_writer *writer, brix_text user, const brix_user_record *record, uint64_t now,
-                                    uint64_t *key);
-void brix_writer_users_end(brix_writer *writer);
-/* Tokens that a user was charged with and the shared store was not told of: taken out, index moves on from 0.
-   BRIX_MISSING ends it. */
-brix_status brix_writer_owed(brix_writer *writer, uint32_t *index, uint64_t now, brix_owed *owed);
-/* How many names the segment has room for. */
-uint32_t brix_users_capacity(void);
 /* Name of the strategy that decisions[index] counts; length 0 beyond the last. A list counts as its first item. */
 brix_text brix_strategy_at(uint32_t index);
 /* What the counter endings[index] means; outcome NONE beyond the last. */
@@ -248,11 +225,9 @@ brix_ending brix_ending_at(uint32_t index);
 brix_status brix_reader_open(const char *path, uint32_t flows, brix_reader **reader);
 void brix_reader_close(brix_reader *reader);
 
-/* Before the first flow: how many bytes of bodies may be held at one time, and how many of one request are ever
-   held, since the host refuses a longer one by itself. Beyond the first, requests are refused with 503. */
+/* Before the first flow: bytes of bodies at one time, beyond them 503 (0: any), and of one request. */
 void brix_reader_bound(brix_reader *reader, uint64_t held, uint64_t body);
-/* Before the first flow: nothing of a good answer's body is wanted, neither usage nor its first token. */
-void brix_reader_skip_answers(brix_reader *reader);
+void brix_reader_skip_answers(brix_reader *reader); /* nothing of a good answer's body is wanted */
 
 /* --- flow: one HTTP request ------------------------------------------------------- */
 
@@ -293,10 +268,8 @@ typedef struct {
 /* What an access log needs; texts live until brix_flow_end. */
 void brix_flow_record(const brix_flow *flow, brix_record *record);
 
-typedef enum {
-    BRIX_END_STREAM = 0,   /* the host's stream is over: done, or the client left */
-    BRIX_END_SHUTDOWN = 1, /* the host gives up on it */
-} brix_end;
+/* The host's stream is over (done, or the client left), or the host gives up on it. */
+typedef enum { BRIX_END_STREAM = 0, BRIX_END_SHUTDOWN = 1 } brix_end;
 
 /* Close the books (if they are still open) and give the flow back. */
 void brix_flow_end(brix_flow *flow, brix_end end);
@@ -367,10 +340,7 @@ void brix_reader_finish(brix_reader *reader, brix_decision *decision);
 
 #define BRIX_EXPLAINED_ITEMS 16
 
-typedef struct {
-    brix_text strategy;
-    uint32_t weight;
-} brix_explained_item;
+typedef struct { brix_text strategy; uint32_t weight; } brix_explained_item;
 
 /* One candidate as the strategies see it. Scores that are missing are NaN. */
 typedef struct {
@@ -453,5 +423,7 @@ brix_status brix_metrics_read(const brix_scrape *scrape, brix_reading *reading);
 /* Names of the families that are read as this metric, best first; length 0 beyond the last. */
 brix_text brix_metric_alias(brix_metric metric, uint32_t index);
 /* cdef: end */
+
+#include "quota_writer.h"
 
 #endif

@@ -18,7 +18,7 @@ ROOT = ROOM.parent
 COMPILE_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-fPIC", "-shared", "-flto", "-Wl,-z,relro,-z,now", "-Wl,-soname,libbrixflow.so"]
 MODULE_FILE = "libbrixflow.so"
-PUBLIC = ("counted.h", "brixflow.h")
+PUBLIC = ("counted.h", "brixflow.h", "quota_writer.h")
 PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"

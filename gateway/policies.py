@@ -4,8 +4,8 @@
     python -m gateway.policies --check    fails when they differ from what would be written
 
 What Envoy Gateway makes by itself (listener, connection manager, ext_proc's cluster) is changed where ours differs.
-With host `grpc` the filter is that of the EnvoyExtensionPolicy; the key in the route turns it on. With host `module` it is
-part of the patch.
+With host `grpc` the filter is that of the EnvoyExtensionPolicy; the key in the route turns it on. With host `module`
+it is part of the patch.
 """
 
 from __future__ import annotations
@@ -63,13 +63,15 @@ def manager_of(config: Document) -> Document:
 def engines_of(config: Document) -> Document:
     """The cluster that dials pods, under the name that AIBrix's policy gives it."""
     (cluster,) = [each for each in config["static_resources"]["clusters"] if each["name"] == "engines"]
-    return cluster | {"name": CLUSTER}
+    found: Document = cluster | {"name": CLUSTER}
+    return found
 
 
 def others_of(config: Document) -> list[Document]:
     """The host's own clusters that no object of Envoy Gateway stands for."""
     made = ("engines", "ext_proc", "gateway_http")
-    return [each for each in config["static_resources"]["clusters"] if each["name"] not in made]
+    clusters: list[Document] = config["static_resources"]["clusters"]
+    return [each for each in clusters if each["name"] not in made]
 
 
 def strategy_route(config: Document, host: Host) -> Document:

@@ -17,7 +17,7 @@
 | BRIXFLOW_MAX_HELD_BYTES | 1073741824 | bytes of request bodies that are held at one time by one Envoy; above it 503 |
 | BRIXFLOW_GATEWAY_IDLE_SECONDS | 600 | how long a stream or a client's connection may be silent in both directions |
 | BRIXFLOW_GATEWAY_READS_ANSWERS | true | host grpc reads answers: tokens are known, a cancel is told from an end |
-| BRIXFLOW_GATEWAY_CONNECTION_STREAMS | 0 (any) | streams on a connection to ext_proc; few, where processes share a port |
+| BRIXFLOW_GATEWAY_CONNECTION_STREAMS | 0 (any) | streams on a connection to ext_proc; few if processes share a port |
 | BRIXFLOW_GATEWAY_CONNECTION_AGE_SECONDS | 0 (any) | how old such a connection grows, so that new ones spread anew |
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
