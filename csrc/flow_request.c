@@ -352,7 +352,7 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
                             .user = {flow->user, flow->user_length},
-                            .prompt_tokens = (flow->intake.text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .prompt_tokens = (brix_intake_bytes(&flow->intake) + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
                             .profile = {flow->profile, flow->profile_length},
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),
