@@ -161,7 +161,7 @@ def test_auto_counts_a_query_and_its_documents_in_any_order(
     request.headers(path="/v1/rerank", config_profile="auto")
     given = {"query": json.dumps(query), "documents": json.dumps(documents)}
     members = [f'"{name}": {given[name]}' if name in given else '"query": "forgotten"' for name in order]
-    request.body(('{"model": "llama2-7b", %s}' % ", ".join(members)).encode())
+    request.body(f'{{"model": "llama2-7b", {", ".join(members)}}}'.encode())
     assert request.answer_headers().set["x-aibrix-config-profile"] == named
 
 
