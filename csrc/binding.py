@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from csrc import _kernel
 from csrc.flow_handle import OUTPUT_BYTES, Flow
-from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_profiles, put_settings, string
+from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_problems, put_profiles, put_settings, string
 from csrc.limit_table import LimitTable
 from csrc.records import (
     GAUGES,
@@ -134,12 +134,13 @@ class SegmentWriter:
         models: Mapping[str, Iterable[Pod]],
         settings: Settings | None = None,
         profiles: Mapping[str, ModelProfiles] | None = None,
+        problems: Mapping[str, str] | None = None,
         claims: Mapping[str, Claim] | None = None,
     ) -> None:
         """Make `models` and `settings` the whole truth; readers see all of it or nothing.
 
-        The same key in several models is one pod; no pod serves those of `claims`. Raises LimitReached (the last
-        topology stays) or WriterBusy.
+        The same key in several models is one pod; no pod serves those of `claims`. `problems`: what is wrong with the
+        HTTPRoutes of models. Raises LimitReached (the last topology stays) or WriterBusy.
         """
         check(_lib.brix_writer_begin(self._live()), "begin a topology")
         put_settings(self._live(), settings or Settings())
@@ -155,6 +156,8 @@ class SegmentWriter:
         for name, state in (claims or {}).items():
             self._put_model(name, [])
             check(_lib.brix_writer_claim(self._live(), state), f"claim of model {name}")
+        if problems:
+            put_problems(self._live(), [problems.get(name, "") for name in (*listed, *(claims or {}))])
         check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published, self._indexes = tuple(pods.values()), indexes
 

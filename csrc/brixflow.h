@@ -187,6 +187,8 @@ brix_status brix_writer_member(brix_writer *writer, uint32_t pod);
 brix_status brix_writer_profiles(brix_writer *writer, brix_text locked, const brix_profile *profiles, uint32_t count);
 /* Why no pod serves the model begun last, which gets no members: a ModelClaim is to bring it up. */
 brix_status brix_writer_claim(brix_writer *writer, brix_claim state);
+/* What is wrong with the HTTPRoute of each model, in the order of the models; empty: nothing. After the last model. */
+brix_status brix_writer_problems(brix_writer *writer, const brix_text *problems, uint32_t count);
 brix_status brix_writer_publish(brix_writer *writer);
 
 /* Fold the counters of dead readers into the retained totals, free their slots, and

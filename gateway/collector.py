@@ -27,6 +27,7 @@ from gateway.metrics import Snapshot
 from gateway.profiles import profiles_of
 from gateway.quotas import Quotas
 from gateway.quotas import application as questions
+from gateway.routes import RouteWatch
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, collector_socket, host_and_port
 from gateway.shared_limits import SharedLimits
@@ -57,6 +58,8 @@ class Collector:
         self._dirty = asyncio.Event()
         self._watch = self._source(client)
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
+        by_route = client if not settings.default_strategy else None
+        self._routes = RouteWatch(by_route, self._dirty.set) if by_route else None
         self._wakes = Wakes(writer.take_wanted)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
@@ -77,6 +80,8 @@ class Collector:
                 tasks.create_task(self._watch.run())
                 if self._adapters:
                     tasks.create_task(self._adapters.run())
+                if self._routes:
+                    tasks.create_task(self._routes.run())
                 tasks.create_task(self._wakes.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
@@ -107,7 +112,8 @@ class Collector:
         return with_claims(self._watch.endpoints.values(), self._warm_pods())
 
     def _is_known(self) -> bool:
-        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
+        optional = (self._adapters, self._routes)
+        return self._watch.is_synced and all(each is None or each.is_settled for each in optional)
 
     def _publish(self) -> None:
         if not self._is_known():
@@ -116,8 +122,9 @@ class Collector:
         models, profiles = models_of(served), profiles_of(served)
         waiting = waiting_of(self._warm_pods(), models, self._settings.max_models)
         claims = {model: Claim[each.state.name] for model, each in waiting.items()}
+        problems = self._routes.problems(models) if self._routes else None
         try:
-            self._writer.publish(models, self._kernel_settings(), profiles, claims=claims)
+            self._writer.publish(models, self._kernel_settings(), profiles, problems, claims)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
