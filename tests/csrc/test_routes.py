@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from csrc.binding import LimitReached, Outcome, SegmentWriter, Settings
+from csrc.binding import Claim, LimitReached, Outcome, SegmentWriter, Settings
 from tests.csrc.conftest import LIMITS
 from tests.csrc.messages import Request, chat, pod
 
@@ -42,6 +42,15 @@ def test_a_problem_is_of_its_model_alone_and_gone_with_the_next_topology(writer:
     request = start()
     request.headers()
     assert request.body(chat()).set == {"model": "llama2-7b"}
+
+
+def test_a_claim_says_why_before_a_route_could(writer: SegmentWriter, start: Start) -> None:
+    problems = {"llama2-7b": PROBLEM, "asleep": "never told"}
+    writer.publish(MODELS, Settings(), problems=problems, claims={"asleep": Claim.SLEEPING})
+    for model, message in (("llama2-7b", PROBLEM), ("asleep", "model asleep is sleeping; retry shortly")):
+        request = start()
+        request.headers()
+        assert request.body(chat(model)).error["message"] == message
 
 
 def test_a_strategy_needs_no_route(writer: SegmentWriter, start: Start) -> None:
