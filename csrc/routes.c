@@ -3,24 +3,29 @@
 #include "kernel.h"
 #include "writer.h"
 
+#define PROBLEM 2048u /* bytes that are kept of one: it fits every reply, however its bytes have to be written */
+
 /* --- the writer's side ------------------------------------------------------------------ */
 
 brix_status brix_writer_problems(brix_writer *writer, const brix_text *problems, uint32_t count)
 {
     brix_topology *topology = writer->building;
-    brix_span rows = {0, 0}, row;
-    if (!topology || count != topology->models)
+    brix_span none = {0, 0}, row;
+    if (!topology || count > topology->models)
         return BRIX_BAD;
     brix_status status = BRIX_OK;
     uint32_t spans = topology->text_used;
-    for (uint32_t i = 0; i < count && status == BRIX_OK; i++) /* room for the spans, which stand together */
-        status = brix_put_text(writer, (brix_text){(const char *)&rows, sizeof rows}, &row);
+    for (uint32_t i = 0; i < topology->models && status == BRIX_OK; i++) /* room for the spans, which stand together */
+        status = brix_put_text(writer, (brix_text){(const char *)&none, sizeof none}, &row);
     for (uint32_t i = 0; i < count && status == BRIX_OK; i++) {
-        status = brix_put_text(writer, problems[i], &row);
+        brix_text text = problems[i];
+        if (text.length > PROBLEM)
+            text.length = PROBLEM;
+        status = brix_put_text(writer, text, &row);
         if (status == BRIX_OK)
             memcpy((char *)topology + writer->map.text_at + spans + i * sizeof row, &row, sizeof row);
     }
-    if (status == BRIX_OK && count > 0)
+    if (status == BRIX_OK)
         topology->problems = spans + 1;
     return status;
 }
