@@ -178,8 +178,8 @@ brix_status brix_writer_model(brix_writer *writer, const char *name, size_t leng
 brix_status brix_writer_member(brix_writer *writer, uint32_t pod);
 /* Configuration of the model begun last: a locked strategy, may be empty, and profiles in the order of their names. */
 brix_status brix_writer_profiles(brix_writer *writer, brix_text locked, const brix_profile *profiles, uint32_t count);
-/* What is wrong with the HTTPRoutes of the first models, in their order; empty: nothing. After the last
-   model. Of one at most 2 KiB are kept. */
+/* What is wrong with the HTTPRoutes of the first models, in their order; empty: nothing. Of one at most
+   2 KiB are kept. */
 brix_status brix_writer_problems(brix_writer *writer, const brix_text *problems, uint32_t count);
 brix_status brix_writer_publish(brix_writer *writer);
 
