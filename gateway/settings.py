@@ -34,6 +34,7 @@
 | BRIXFLOW_LIMITS_FAIL_CLOSED | false | refuse with 500 what Redis cannot tell, instead of deciding on this node alone |
 | BRIXFLOW_LIMITS_DEADLINE_MS | 50 | what a request waits for a user or a shared limit at most |
 | BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL, `…_PER_POD` | none | requests at one time on this node, above it 429 |
+| OTEL_… | none | spans, see `gateway/tracing.py` |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
 
@@ -48,6 +49,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from csrc.records import Fairness
+from gateway.tracing import Tracing
 
 MAX_WEIGHT = 1000.0
 WITHOUT_KUBERNETES = "random"
@@ -104,12 +106,13 @@ class GatewaySettings:
     model_in_flight: int = 0
     pod_in_flight: int = 0
     gateway_pod: str = ""
+    tracing: Tracing | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> GatewaySettings:
         """Settings as the variables say; numbers that do not parse or are not positive mean the default.
 
-        Raises ValueError for a host that is none.
+        Raises ValueError for a host that is none, and for spans that cannot be sent.
         """
         given = os.environ if environment is None else environment
         return cls(
@@ -145,6 +148,7 @@ class GatewaySettings:
             model_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL", 0),
             pod_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_POD", 0),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),
+            tracing=Tracing.from_environment(given),
         )
 
     @property

@@ -27,6 +27,8 @@ PASSED_ON = {
         "BRIXFLOW_USERS_",
         "BRIXFLOW_LIMITS_",
         "AIBRIX_",
+        "OTEL_",
+        "PROMETHEUS_",
         "REDIS_",
         "ROUTING_",
     ),
