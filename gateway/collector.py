@@ -24,6 +24,7 @@ from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
 from gateway.metrics import Snapshot
 from gateway.profiles import profiles_of
+from gateway.querying import Querying
 from gateway.quotas import Quotas
 from gateway.quotas import application as questions
 from gateway.scraping import Scraper
@@ -58,6 +59,7 @@ class Collector:
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
+        self._querying = Querying(settings.prometheus, client) if settings.prometheus else None
         self._shared = _shared_limits(settings)
         self.quotas = Quotas(writer, settings.users_file, self._shared, self._dirty.set)
 
@@ -79,6 +81,8 @@ class Collector:
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
                 tasks.create_task(self.quotas.run())
+                if self._querying:
+                    tasks.create_task(self._querying.run())
         finally:
             await self._scraper.close()
             if self._shared is not None:
@@ -155,7 +159,7 @@ class Collector:
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._watch.endpoints.values())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served())
+        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served(), self._querying)
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

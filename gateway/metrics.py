@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from csrc.binding import ModelTotals, Outcome, Totals, Users
 from gateway import times
+from gateway.prometheus import QUESTIONS, of_endpoint
+from gateway.querying import Querying
 from gateway.topology import Endpoint
 
 UNKNOWN_MODEL = "unknown"
@@ -56,6 +58,9 @@ AVERAGED = {
 }
 """Gauges of the kernel and the names that AIBrix exports them by; those that it has not carry ours."""
 
+QUERIED = frozenset(question.name for question in QUESTIONS)
+"""With a Prometheus server these are what it says."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -68,6 +73,9 @@ class Snapshot:
     users: Users | None = None
     served: Sequence[Endpoint] = ()
     """The endpoints, and each once more for every adapter in it."""
+
+    querying: Querying | None = None
+    """What Prometheus says, when it is asked."""
 
 
 class GatewayMetrics(Collector):
@@ -88,6 +96,8 @@ class GatewayMetrics(Collector):
         yield self._replicas(snapshot.served)
         yield self._listed(snapshot.served)
         yield from self._engines(snapshot)
+        if snapshot.querying is not None:
+            yield from self._queried(snapshot, snapshot.querying)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
@@ -213,6 +223,8 @@ class GatewayMetrics(Collector):
         """What engines say of themselves, of a pod with several ports their sum or mean; nothing of old samples."""
         for names, combined in ((SUMMED, sum), (AVERAGED, fmean)):
             for gauge, name in names.items():
+                if snapshot.querying is not None and name in QUERIED:
+                    continue
                 family = GaugeMetricFamily(name, f"Of the engine's last page: {gauge}.", labels=POD_LABELS)
                 for each in snapshot.endpoints:
                     known = [snapshot.gauges.get(key, {}) for key in each.keys]
@@ -225,6 +237,21 @@ class GatewayMetrics(Collector):
                 if each.ready:
                     family.add_metric(self._pod_labels(each), snapshot.users.bucket)
             yield family
+
+    def _queried(self, snapshot: Snapshot, querying: Querying) -> Iterable[Metric]:
+        answers = querying.answers()
+        for question in QUESTIONS:
+            family = GaugeMetricFamily(question.name, f"By Prometheus: {question.what}", labels=POD_LABELS)
+            for each in snapshot.endpoints:
+                value = of_endpoint(question, answers.get(question.name, {}), each)
+                if value is not None:
+                    family.add_metric(self._pod_labels(each), value)
+            yield family
+        failed = CounterMetricFamily(
+            "prometheus_query_fail", "Questions that Prometheus did not answer.", labels=("gateway_pod", "model")
+        )
+        failed.add_metric((self._gateway_pod, ""), querying.failures)
+        yield failed
 
     def _pages(self, totals: Totals) -> Iterable[Metric]:
         failed = CounterMetricFamily(

@@ -34,6 +34,7 @@
 | BRIXFLOW_LIMITS_FAIL_CLOSED | false | refuse with 500 what Redis cannot tell, instead of deciding on this node alone |
 | BRIXFLOW_LIMITS_DEADLINE_MS | 50 | what a request waits for a user or a shared limit at most |
 | BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL, `…_PER_POD` | none | requests at one time on this node, above it 429 |
+| PROMETHEUS_… | none | values that a Prometheus server works out, see `gateway/prometheus.py` |
 | OTEL_… | none | spans, see `gateway/tracing.py` |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
@@ -49,6 +50,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from csrc.records import Fairness
+from gateway.prometheus import Prometheus
 from gateway.tracing import Tracing
 
 MAX_WEIGHT = 1000.0
@@ -107,6 +109,7 @@ class GatewaySettings:
     pod_in_flight: int = 0
     gateway_pod: str = ""
     tracing: Tracing | None = None
+    prometheus: Prometheus | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> GatewaySettings:
@@ -149,6 +152,7 @@ class GatewaySettings:
             pod_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_POD", 0),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),
             tracing=Tracing.from_environment(given),
+            prometheus=Prometheus.from_environment(given),
         )
 
     @property
