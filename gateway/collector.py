@@ -20,9 +20,10 @@ from aiohttp import web
 
 from csrc.binding import LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
 from gateway import http, tokens
+from gateway.engine_pages import EnginePages
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
-from gateway.metrics import Snapshot
+from gateway.metrics import POD_LABELS, Snapshot, pod_labels
 from gateway.profiles import profiles_of
 from gateway.querying import Querying
 from gateway.quotas import Quotas
@@ -160,6 +161,15 @@ class Collector:
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._watch.endpoints.values())
         return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served(), self._querying)
+
+    async def engines(self) -> str:
+        """What engines say of themselves, read pod by pod: in between, others have their turn."""
+        pages = EnginePages(POD_LABELS)
+        for each in tuple(self._watch.endpoints.values()) if self._settings.export_engines else ():
+            own = [page for target in targets_of((each,)) if (page := self._scraper.page(target))]
+            pages.add(each, pod_labels(self._settings.gateway_pod, each), own)
+            await asyncio.sleep(0)
+        return pages.text()
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

@@ -225,11 +225,12 @@ class GatewayMetrics(Collector):
             for gauge, name in names.items():
                 if snapshot.querying is not None and name in QUERIED:
                     continue
-                family = GaugeMetricFamily(name, f"Of the engine's last page: {gauge}.", labels=POD_LABELS)
+                what = f"Of the engine's last page: {gauge}."
+                family = GaugeMetricFamily(name, what, labels=(*POD_LABELS, "model_name"))
                 for each in snapshot.endpoints:
                     known = [snapshot.gauges.get(key, {}) for key in each.keys]
                     if values := [own[gauge] for own in known if gauge in own]:
-                        family.add_metric(self._pod_labels(each), combined(values))
+                        family.add_metric((*self._pod_labels(each), each.model), combined(values))
                 yield family
         if snapshot.users is not None:
             family = GaugeMetricFamily("vtc_bucket_size_active", "Tokens that stand for one pod.", labels=POD_LABELS)
@@ -262,13 +263,18 @@ class GatewayMetrics(Collector):
         yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=totals.pages)
 
     def _pod_labels(self, each: Endpoint) -> tuple[str, ...]:
-        own = (each.engine, self._gateway_pod, each.model, each.namespace, each.name)
-        return (*own, each.role, each.role_replica_index, each.roleset)
+        return pod_labels(self._gateway_pod, each)
 
     def _topology_synced(self, is_synced: bool) -> Metric:
         return GaugeMetricFamily(
             "brixflow_topology_synced", "1 once the API server's pods were listed.", value=is_synced
         )
+
+
+def pod_labels(gateway_pod: str, each: Endpoint) -> tuple[str, ...]:
+    """Values of POD_LABELS."""
+    own = (each.engine, gateway_pod, each.model, each.namespace, each.name)
+    return (*own, each.role, each.role_replica_index, each.roleset)
 
 
 def _status(outcome: Outcome, code: int) -> str:

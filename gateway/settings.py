@@ -22,6 +22,7 @@
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
 | AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
+| BRIXFLOW_EXPORT_ENGINES | true | engines' own metrics on the gateway's page, under AIBrix's names |
 | BRIXFLOW_MAX_REQUESTS | 16384 | requests in flight in one ext_proc process, or in Envoy |
 | AIBRIX_ROUTER_VTC_TOKEN_TRACKER_WINDOW_SIZE | 5 | how long tokens of a user count |
 | AIBRIX_ROUTER_VTC_TOKEN_TRACKER_TIME_UNIT | minutes | of it; or seconds, or milliseconds |
@@ -95,6 +96,7 @@ class GatewaySettings:
     connection_age: timedelta = timedelta()
     drain: timedelta = timedelta(seconds=120)
     scrape_period: timedelta = timedelta(milliseconds=200)
+    export_engines: bool = True
     max_models: int = 256
     max_pods: int = 1024
     max_requests: int = 16384
@@ -138,6 +140,7 @@ class GatewaySettings:
             connection_age=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_CONNECTION_AGE_SECONDS", 0)),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
             scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),
+            export_engines=given.get("BRIXFLOW_EXPORT_ENGINES", "") not in _FALSE,
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),
             max_pods=_positive(given, "BRIXFLOW_MAX_PODS", cls.max_pods),
             max_requests=_positive(given, "BRIXFLOW_MAX_REQUESTS", cls.max_requests),

@@ -24,6 +24,8 @@ PASSED_ON = {
         "BRIXFLOW_GATEWAY_",
         "BRIXFLOW_MAX_",
         "BRIXFLOW_HIDE_",
+        "BRIXFLOW_EXPORT_",
+        "BRIXFLOW_PROMETHEUS_",
         "BRIXFLOW_USERS_",
         "BRIXFLOW_LIMITS_",
         "AIBRIX_",
