@@ -70,8 +70,7 @@ async def over_grpc() -> AsyncIterator[Spans]:
 
 
 @contextlib.asynccontextmanager
-async def over_http(path: str) -> AsyncIterator[Spans]:
-    heard = Spans()
+async def over_http(path: str, heard: Spans) -> AsyncIterator[None]:
 
     async def export(request: web.Request) -> web.Response:
         assert request.content_type == "application/x-protobuf"
@@ -85,6 +84,6 @@ async def over_http(path: str) -> AsyncIterator[Spans]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", heard.port).start()
     try:
-        yield heard
+        yield
     finally:
         await runner.cleanup()

@@ -92,15 +92,20 @@ async def test_a_request_is_one_trace_from_its_client_to_its_engine(host: Host, 
 
 @of_a_session
 @pytest.mark.parametrize("host", [Host.MODULE], scope="session")
-async def test_spans_go_over_http_too_with_the_headers_that_are_set(host: Host, start_engine: Start) -> None:
-    async with over_http("/otlp/v1/traces") as heard:
-        where = {
-            ENDPOINT: f"http://127.0.0.1:{heard.port}/otlp/",
-            PROTOCOL: "http/protobuf",
-            "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a%20b",
-            "OTEL_SERVICE_NAME": "north",
-        }
-        async with traced(host, await start_engine(), **where) as client:
+async def test_a_backend_that_is_away_costs_no_request_and_is_found_when_it_comes(
+    host: Host, start_engine: Start
+) -> None:
+    heard = Spans()
+    where = {
+        ENDPOINT: f"http://127.0.0.1:{heard.port}/otlp/",
+        PROTOCOL: "http/protobuf",
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a%20b",
+        "OTEL_SERVICE_NAME": "north",
+    }
+    async with traced(host, await start_engine(), **where) as client:
+        for _ in range(20):
+            await ask(client)
+        async with over_http("/otlp/v1/traces", heard):
             trace, _ = await ask(client)
             await of_request(heard, trace)
     assert heard.headers[0]["x-tenant"] == "a b"
