@@ -30,6 +30,8 @@ MEANINGS = {
     "BAD_FILTER": "400: external-filter is not a label selector",
     "NO_CANDIDATE": "503: external-filter leaves no pod",
     "OVERLOADED": "503: nothing has been published yet",
+    "TOO_MANY": "429: the model has too many requests in flight",
+    "CLAIMED": "503: no pod serves the model: its ModelClaim activates it, lets it sleep, or has failed",
 }
 
 app = typer.Typer(no_args_is_help=True, help="Why a request goes where it goes.")

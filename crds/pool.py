@@ -114,7 +114,7 @@ def _fault(policy: PoolPolicy) -> PolicyFault | None:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -24,11 +24,12 @@ from typing import Any, Self
 
 from csrc import _kernel
 from csrc.flow_handle import OUTPUT_BYTES, Flow
-from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_profiles, put_settings, string
+from csrc.handles import ENDINGS, STRATEGIES, Texts, check, put_problems, put_profiles, put_settings, string
 from csrc.limit_table import LimitTable
 from csrc.records import (
     GAUGES,
     Candidate,
+    Claim,
     Decision,
     End,
     Explanation,
@@ -58,6 +59,7 @@ from csrc.records import (
 
 __all__ = [
     "Candidate",
+    "Claim",
     "Decision",
     "End",
     "Explanation",
@@ -132,10 +134,13 @@ class SegmentWriter:
         models: Mapping[str, Iterable[Pod]],
         settings: Settings | None = None,
         profiles: Mapping[str, ModelProfiles] | None = None,
+        problems: Mapping[str, str] | None = None,
+        claims: Mapping[str, Claim] | None = None,
     ) -> None:
         """Make `models` and `settings` the whole truth; readers see all of it or nothing.
 
-        The same key in several models is one pod. Raises LimitReached (the last topology stays) or WriterBusy.
+        The same key in several models is one pod; no pod serves those of `claims`. `problems`: what is wrong with the
+        HTTPRoutes of models. Raises LimitReached (the last topology stays) or WriterBusy.
         """
         check(_lib.brix_writer_begin(self._live()), "begin a topology")
         put_settings(self._live(), settings or Settings())
@@ -148,6 +153,11 @@ class SegmentWriter:
             self._put_model(name, [indexes[pod.key] for pod in members])
             if profiles and name in profiles:
                 put_profiles(self._live(), name, profiles[name])
+        for name, state in (claims or {}).items():
+            self._put_model(name, [])
+            check(_lib.brix_writer_claim(self._live(), state), f"claim of model {name}")
+        if problems:
+            put_problems(self._live(), [problems.get(name, "") for name in (*listed, *(claims or {}))])
         check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published, self._indexes = tuple(pods.values()), indexes
 
@@ -168,6 +178,12 @@ class SegmentWriter:
         check(_lib.brix_writer_model(self._live(), raw, len(raw)), f"model {name}")
         for member in members:
             check(_lib.brix_writer_member(self._live(), member), f"member of model {name}")
+
+    def take_wanted(self, model: str) -> bool:
+        """True when requests came for this published model, whose claim sleeps, since the last call."""
+        texts, text = Texts(), _ffi.new("brix_text *")
+        texts.fill(text, model)
+        return bool(_lib.brix_writer_wanted(self._live(), text[0]))
 
     def sweep(self) -> Swept:
         """Free what dead readers and departed pods left; call it every 200 ms or so."""

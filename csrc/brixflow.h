@@ -161,6 +161,13 @@ typedef struct {
     double values[BRIX_GAUGES]; /* by gauge; TAKEN in seconds */
 } brix_sample;
 
+typedef enum {
+    BRIX_CLAIM_NONE = 0,
+    BRIX_CLAIM_ACTIVATING = 1,
+    BRIX_CLAIM_SLEEPING = 2,
+    BRIX_CLAIM_FAILED = 3,
+} brix_claim;
+
 /* --- writer: the collector ------------------------------------------------------ */
 
 /* Take the writer lock (path + ".lock") and adopt the segment at path, or prepare a new one
@@ -178,6 +185,10 @@ brix_status brix_writer_model(brix_writer *writer, const char *name, size_t leng
 brix_status brix_writer_member(brix_writer *writer, uint32_t pod);
 /* Configuration of the model begun last: a locked strategy, may be empty, and profiles in the order of their names. */
 brix_status brix_writer_profiles(brix_writer *writer, brix_text locked, const brix_profile *profiles, uint32_t count);
+/* Why no pod serves the model begun last, which gets no members: a ModelClaim is to bring it up. */
+brix_status brix_writer_claim(brix_writer *writer, brix_claim state);
+/* What is wrong with the HTTPRoute of each model, in the order of the models; empty: nothing. After the last model. */
+brix_status brix_writer_problems(brix_writer *writer, const brix_text *problems, uint32_t count);
 brix_status brix_writer_publish(brix_writer *writer);
 
 /* Fold the counters of dead readers into the retained totals, free their slots, and
@@ -185,6 +196,8 @@ brix_status brix_writer_publish(brix_writer *writer);
 brix_status brix_writer_sweep(brix_writer *writer, brix_swept *swept);
 
 void brix_writer_totals(brix_writer *writer, brix_totals *totals);
+/* 1 when requests came, since this was asked last, for a published model whose claim sleeps. */
+int brix_writer_wanted(brix_writer *writer, brix_text model);
 /* Count a metrics page of an engine, given or not, for good. */
 void brix_writer_count_page(brix_writer *writer, int failed);
 /* index runs from 0; BRIX_MISSING ends it. Index 0 stands for requests of no known model. */
@@ -284,6 +297,7 @@ typedef enum {
     BRIX_NO_CANDIDATE = 6,
     BRIX_OVERLOADED = 7,
     BRIX_TOO_MANY = 8, /* in flight, of the model or on each of its pods */
+    BRIX_CLAIMED = 9,  /* no pod serves it; the decision's claim says why */
 } brix_verdict;
 
 #define BRIX_TRIES 3
@@ -325,6 +339,7 @@ typedef struct {
     uint8_t is_xdit; /* 1: the model's engine has paths of its own */
     uint8_t is_auto; /* 1: the client is told its profile */
     uint8_t profile_length;
+    uint8_t claim; /* brix_claim */
     uint32_t requests_per_second; /* limit of the profile; 0: none */
     char pod_name[BRIX_POD_NAME];
     char address[BRIX_ADDRESS];

@@ -153,6 +153,9 @@ void brix_flow_settle(brix_flow *flow, brix_outcome outcome, uint32_t code);
 /* Reply to the client and close the books as rejected. */
 void brix_flow_refuse(brix_flow *flow, const brix_refusal *refusal, brix_out *scratch, brix_action *action);
 
+/* Refuse a request whose model a claim is to bring up (claim.c). */
+void brix_flow_refuse_claimed(brix_flow *flow, brix_text model, brix_out *scratch, brix_action *action);
+
 /* --- what users and models may take (flow_quota.c) ---- */
 
 /* What the headers tell of the user's limits; nothing is taken. 0: refused. */

@@ -4,6 +4,7 @@
 #include "gauges.h"
 #include "kernel.h"
 #include "profile.h"
+#include "routes.h"
 
 #define TRACE_ID 32
 #define BYTES_PER_TOKEN 4 /* an estimate */
@@ -159,6 +160,18 @@ static void refuse_target(brix_flow *flow, brix_out *scratch, brix_action *actio
                             .before = BRIX_LITERAL("error on selecting target pod"),
                             .code = BRIX_LITERAL("service_unavailable")};
     refuse_routing(flow, refusal, scratch, action);
+}
+
+/* Its model's route would not take it: that is told before Envoy finds no way (gateway 4.10). */
+static int refuse_unrouted(brix_flow *flow, brix_out *scratch, brix_action *action)
+{
+    brix_refusal refusal = {.status = 503,
+                            .before = brix_route_problem(flow, scratch),
+                            .code = BRIX_LITERAL("service_unavailable")};
+    if (refusal.before.length == 0)
+        return 0;
+    refuse_routing(flow, refusal, scratch, action);
+    return 1;
 }
 
 /* A request without a body reaches no decision, so it must not reach a route that trusts one. */
@@ -339,7 +352,7 @@ static brix_verdict decide(brix_flow *flow, brix_text model)
                             .session_id = {flow->session_id, flow->session_id_length},
                             .session_key = {flow->session_key, flow->session_key_length},
                             .user = {flow->user, flow->user_length},
-                            .prompt_tokens = (flow->intake.text_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+                            .prompt_tokens = (brix_intake_bytes(&flow->intake) + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
                             .profile = {flow->profile, flow->profile_length},
                             .random = brix_reader_random(flow->reader),
                             .now = brix_clock(),
@@ -374,11 +387,13 @@ static void route(brix_flow *flow, int is_whole, brix_out *scratch, brix_action 
     switch (judge(flow, model)) {
     case BRIX_CHOSEN:
     case BRIX_NO_STRATEGY:
-        if (brix_flow_admit(flow, scratch, action))
+        if (!refuse_unrouted(flow, scratch, action) && brix_flow_admit(flow, scratch, action))
             brix_flow_send(flow, action);
         return;
     case BRIX_UNKNOWN_MODEL:
         return refuse_model(flow, model, scratch, action);
+    case BRIX_CLAIMED:
+        return brix_flow_refuse_claimed(flow, model, scratch, action);
     case BRIX_NO_READY_POD:
         return refuse_unready(flow, model, scratch, action);
     case BRIX_BAD_STRATEGY:

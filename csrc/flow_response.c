@@ -2,6 +2,7 @@
 #include "flow.h"
 #include "gauges.h"
 #include "kernel.h"
+#include "routes.h"
 #include "times.h"
 #include "trouble.h"
 #include "upstream_error.h"
@@ -105,25 +106,23 @@ static void reply_instead(brix_flow *flow, brix_text body, brix_action *action)
     brix_flow_settle(flow, BRIX_OUTCOME_UPSTREAM_ERROR, flow->status);
 }
 
-static brix_text wrong_key_body(brix_out *scratch)
+/* What the client reads in place of the engine's error. */
+static brix_text error_body(const brix_flow *flow, brix_text body, brix_out *scratch)
 {
-    brix_action action;
-    brix_refusal refusal = {.status = 401,
-                            .before = BRIX_LITERAL("Incorrect API key provided"),
-                            .code = BRIX_LITERAL("invalid_api_key")};
-    brix_action_refuse(&action, scratch, &refusal);
-    return action.body;
+    brix_text problem = brix_route_problem(flow, scratch);
+    return problem.length ? brix_upstream_unrouted(body, problem, flow->status, scratch)
+                          : brix_upstream_error(body, flow->status, scratch);
 }
 
 /* The status goes on as it is; the body will be normalised when its last byte is here. */
 static void begin_error(brix_flow *flow, int end, brix_out *scratch, brix_action *action)
 {
     if (flow->status == 401)
-        return reply_instead(flow, wrong_key_body(scratch), action);
+        return reply_instead(flow, error_body(flow, BRIX_LITERAL("Incorrect API key provided"), scratch), action);
     if (flow->is_encoded || flow->status < 400 || (end && !is_repliable(flow->status)))
         return;
     if (end)
-        return reply_instead(flow, brix_upstream_error(BRIX_NOTHING, flow->status, scratch), action);
+        return reply_instead(flow, error_body(flow, BRIX_NOTHING, scratch), action);
     flow->is_error = 1;
     brix_action_set(action, BRIX_LITERAL("content-type"), BRIX_LITERAL("application/json"));
     brix_action_remove(action, BRIX_LITERAL("content-length"));
@@ -200,7 +199,7 @@ static void collect_error(brix_flow *flow, brix_text chunk, int end, brix_out *s
         return release_long_error(flow, chunk, scratch, action);
     flow->error_length += (uint32_t)brix_text_copy(flow->error + flow->error_length, room, chunk);
     brix_text whole = {flow->error, flow->error_length};
-    replace_body(action, end ? brix_upstream_error(whole, flow->status, scratch) : BRIX_LITERAL(""));
+    replace_body(action, end ? error_body(flow, whole, scratch) : BRIX_LITERAL(""));
 }
 
 static void read_answer(brix_flow *flow, brix_text chunk)

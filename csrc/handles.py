@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from csrc import _kernel
@@ -75,6 +75,14 @@ def put_profiles(writer: Any, model: str, configuration: ModelProfiles) -> None:
                 row.hint[index] = profile.hints[hint]
     status = _lib.brix_writer_profiles(writer, locked[0], rows, len(configuration.profiles))
     check(status, f"profiles of model {model}")
+
+
+def put_problems(writer: Any, problems: Sequence[str]) -> None:
+    """Tell the topology being written what is wrong with the route of each model, in their order."""
+    texts, rows = Texts(), _ffi.new("brix_text[]", max(1, len(problems)))
+    for row, problem in zip(rows, problems, strict=False):
+        texts.fill(row, problem)
+    check(_lib.brix_writer_problems(writer, rows, len(problems)), "problems of routes")
 
 
 def put_settings(writer: Any, settings: Settings) -> None:

@@ -3,15 +3,18 @@
 static void take_text(void *context, const char *bytes, size_t length)
 {
     brix_intake *intake = context;
-    intake->text_bytes = bytes ? intake->text_bytes + length : 0;
+    int is_query = brix_scan_is_query(&intake->scan);
+    uint64_t *sum = is_query ? &intake->query_bytes : &intake->text_bytes;
+    brix_count *count = is_query ? &intake->query : &intake->count;
+    *sum = bytes ? *sum + length : 0;
     if (intake->scan.watch)
         brix_embedding_bytes(&intake->embedding, bytes, length);
     if (!intake->counts_text)
         return;
     if (bytes)
-        brix_count_feed(&intake->count, bytes, length);
+        brix_count_feed(count, bytes, length);
     else
-        brix_count_begin(&intake->count, intake->vocabulary, BRIX_COUNTED_TOKENS);
+        brix_count_begin(count, intake->vocabulary, BRIX_COUNTED_TOKENS);
 }
 
 static void watch_input(void *context, const brix_scan *scan, uint32_t level, brix_kind kind, int ends)
@@ -31,8 +34,10 @@ void brix_intake_begin(brix_intake *intake, const brix_endpoint *endpoint, char 
     intake->endpoint = endpoint;
     intake->vocabulary = vocabulary;
     intake->counts_text = counts_text && !is_watched && endpoint->text != BRIX_TEXT_NONE;
-    intake->text_bytes = 0;
+    intake->text_bytes = intake->query_bytes = 0;
     brix_count_begin(&intake->count, vocabulary, BRIX_COUNTED_TOKENS);
+    if (endpoint->text == BRIX_TEXT_DOCUMENTS)
+        brix_count_begin(&intake->query, vocabulary, BRIX_COUNTED_TOKENS);
     if (endpoint->is_form) {
         brix_form_begin(&intake->form, model, capacity);
         return;
@@ -84,6 +89,8 @@ void brix_intake_features(brix_intake *intake, brix_request *request)
 {
     if (brix_intake_counts(intake)) {
         request->prompt_tokens = intake->scan.watch ? intake->embedding.total : brix_count_end(&intake->count);
+        if (intake->endpoint->text == BRIX_TEXT_DOCUMENTS)
+            request->prompt_tokens += brix_count_end(&intake->query);
         request->knows |= 1;
     }
     if (!intake->endpoint->is_form && brix_scan_max_tokens(&intake->scan, &request->max_tokens))

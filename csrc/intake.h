@@ -20,11 +20,13 @@ typedef struct {
     const brix_endpoint *endpoint;
     const brix_vocabulary *vocabulary;
     int counts_text; /* for `auto`, all of it; inputs of embeddings are counted one by one */
-    uint64_t text_bytes; /* of the prompt, the messages, or the inputs */
+    uint64_t text_bytes; /* of the prompt, the messages, the inputs, or the documents */
+    uint64_t query_bytes; /* of a query, which stands before its documents */
     brix_scan scan;
     brix_form form;
     brix_embedding embedding;
     brix_count count;
+    brix_count query; /* apart, since documents may come first; blanks at its end make a token more at most */
 } brix_intake;
 
 /* A content-type of the request; the last one counts. */
@@ -35,6 +37,11 @@ void brix_intake_begin(brix_intake *intake, const brix_endpoint *endpoint, char 
                        const brix_vocabulary *vocabulary, int counts_text);
 /* 1 when tokens are counted, so that a byte may cost much more than a look. */
 int brix_intake_counts(const brix_intake *intake);
+/* How long the text is. */
+static inline uint64_t brix_intake_bytes(const brix_intake *intake)
+{
+    return intake->query_bytes + intake->text_bytes;
+}
 void brix_intake_feed(brix_intake *intake, brix_text chunk);
 /* 1 when nothing that follows can change what was read. */
 int brix_intake_is_complete(const brix_intake *intake);

@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "kernel.h"
 
+#include "claim.h"
 #include "counters.h"
 #include "gauges.h"
 #include "profile.h"
@@ -172,6 +173,9 @@ static brix_verdict judge(brix_search *search, const brix_request *request, brix
     if (search->model->place > map->limits.models)
         return BRIX_UNKNOWN_MODEL;
     decision->model_place = search->model->place;
+    decision->claim = (uint8_t)brix_claim_of(search->model);
+    if (decision->claim)
+        return BRIX_CLAIMED;
     if (!is_any_ready(search))
         return BRIX_NO_READY_POD;
     decision->is_xdit = (uint8_t)is_xdit(search);
@@ -206,7 +210,7 @@ static void begin_decision(brix_decision *decision)
     decision->model_place = decision->pod_place = decision->generation = decision->candidates = 0;
     decision->pod_name_length = decision->address_length = decision->strategy_length = 0;
     decision->counted = decision->sticky = decision->is_xdit = decision->is_auto = decision->profile_length = 0;
-    decision->requests_per_second = 0;
+    decision->requests_per_second = decision->claim = 0;
     decision->verdict = BRIX_OVERLOADED;
 }
 
@@ -218,6 +222,8 @@ void brix_decide(const brix_view *view, brix_topology *topology, const brix_requ
         return;
     begin(&search, view, topology, request);
     decision->verdict = judge(&search, request, decision);
+    if (decision->claim == BRIX_CLAIM_SLEEPING)
+        brix_claim_want(&view->map, decision->model_place);
     if (decision->verdict != BRIX_CHOSEN && decision->verdict != BRIX_NO_STRATEGY)
         return;
     count_model(view, search.model, decision);

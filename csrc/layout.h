@@ -77,13 +77,13 @@ typedef struct {
     _Atomic uint64_t fold;               /* low 32 bits: true retained row; high 32: slot just folded, plus one */
 } brix_header;
 
-/* A stable number for something with a name. Only the writer reads and writes places. */
+/* A stable number for something with a name. But for `wanted`, only the writer reads and writes places. */
 typedef struct {
     uint8_t key[BRIX_KEY];
     _Atomic uint32_t generation;
     _Atomic uint32_t state;
-    uint32_t name_length; /* models only */
-    uint32_t spare;
+    uint32_t name_length; /* models only, as what follows */
+    _Atomic uint32_t wanted; /* a request came that a claim should be woken for; readers set it */
     char name[BRIX_MODEL_NAME];
 } brix_place;
 
@@ -94,7 +94,7 @@ typedef struct {
 
 typedef struct {
     brix_span name;
-    uint32_t first; /* in members */
+    uint32_t first; /* in members; without any, see claim.h */
     uint32_t count;
     uint32_t place;
     uint32_t generation;
@@ -147,7 +147,8 @@ typedef struct {
     brix_fair_words fair;
     uint32_t leave_streams;
     brix_limit_words limits;
-    uint32_t spare[3];
+    uint32_t problems; /* offset of spans in the text, plus one; 0: none. See routes.h */
+    uint32_t spare[2];
 } brix_topology;
 
 /* A count that belongs to one generation: generation in the high half, count in the low. */

@@ -88,6 +88,7 @@ static void occupy(brix_place *row, const uint8_t key[BRIX_KEY], brix_text name)
     uint32_t generation = atomic_load_explicit(&row->generation, memory_order_relaxed);
     atomic_store_explicit(&row->generation, generation + 1, memory_order_release);
     memcpy(row->key, key, BRIX_KEY);
+    atomic_store_explicit(&row->wanted, 0, memory_order_relaxed);
     row->name_length = (uint32_t)brix_text_copy(row->name, sizeof row->name, name);
     set_state(row, BRIX_PLACE_USED);
 }

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include "claim.h"
 #include "writer.h"
 
 #include <stdio.h>
@@ -159,7 +160,8 @@ brix_status brix_writer_model(brix_writer *writer, const char *name, size_t leng
 brix_status brix_writer_member(brix_writer *writer, uint32_t pod)
 {
     brix_topology *topology = writer->building;
-    if (!topology || topology->models == 0 || pod >= topology->pods)
+    if (!topology || topology->models == 0 || pod >= topology->pods ||
+        brix_claim_of(brix_topology_model(topology, topology->models - 1)))
         return BRIX_BAD;
     if (topology->members == writer->map.limits.members)
         return BRIX_FULL;

@@ -82,6 +82,15 @@ class Verdict(IntEnum):
     NO_CANDIDATE = 6
     OVERLOADED = 7
     TOO_MANY = 8
+    CLAIMED = 9
+
+
+class Claim(IntEnum):
+    """Why no pod serves a model that a ModelClaim is to bring up."""
+
+    ACTIVATING = 1
+    SLEEPING = 2
+    FAILED = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,11 @@ typedef enum {
     BRIX_TEXT_PROMPT,    /* prompt, or its strings joined */
     BRIX_TEXT_INPUT,     /* input, or its strings joined */
     BRIX_TEXT_ITEMS,     /* input, or input[].content joined */
-    BRIX_TEXT_DOCUMENTS, /* query and documents, as they come */
+    BRIX_TEXT_DOCUMENTS, /* query, then documents, whichever comes first; see brix_scan_is_query */
     BRIX_TEXT_WATCHED,   /* every string of input down to its third level; whoever watches knows what it is */
 } brix_text_source;
 
-/* Takes a piece of the text. bytes NULL: forget what came before, the member came again. */
+/* Takes a piece of the text. bytes NULL: forget what came of this member before, it came again. */
 typedef void (*brix_sink)(void *context, const char *bytes, size_t length);
 
 struct brix_scan;
@@ -120,6 +120,11 @@ void brix_scan_feed(brix_scan *scan, const char *bytes, size_t length);
 static inline brix_text brix_scan_key(const brix_scan *scan)
 {
     return (brix_text){scan->key, scan->key_length};
+}
+/* 1 while the pieces are those of the query, which stands before all documents in the text of BRIX_TEXT_DOCUMENTS. */
+static inline int brix_scan_is_query(const brix_scan *scan)
+{
+    return scan->source == BRIX_TEXT_DOCUMENTS && scan->field == BRIX_FIELD_QUERY;
 }
 /* max_tokens, else max_completion_tokens; 0 when it is no integer. */
 int brix_scan_max_tokens(const brix_scan *scan, int64_t *value);

@@ -2,18 +2,38 @@
 
 /* A routing text collected for tests. */
 typedef struct {
+    const brix_scan *scan;
     char *at;
+    size_t query; /* bytes of it at the front */
     size_t length;
     size_t capacity;
 } collected;
 
+static void forget(collected *text)
+{
+    if (!brix_scan_is_query(text->scan)) {
+        text->length = text->query;
+        return;
+    }
+    text->length -= text->query;
+    memmove(text->at, text->at + text->query, text->length);
+    text->query = 0;
+}
+
 static void collect(void *context, const char *bytes, size_t length)
 {
     collected *text = context;
-    if (bytes == NULL)
-        text->length = 0;
-    else
-        text->length += brix_text_copy(text->at + text->length, text->capacity - text->length, (brix_text){bytes, length});
+    if (bytes == NULL) {
+        forget(text);
+        return;
+    }
+    int is_query = brix_scan_is_query(text->scan);
+    size_t room = text->capacity - text->length, taken = length < room ? length : room;
+    size_t at = is_query ? text->query : text->length;
+    memmove(text->at + at + taken, text->at + at, text->length - at);
+    memcpy(text->at + at, bytes, taken);
+    text->length += taken;
+    text->query += is_query ? taken : 0;
 }
 
 brix_status brix_scan_body(const char *path, size_t path_length, const char *body, size_t length, size_t chunk,
@@ -21,8 +41,8 @@ brix_status brix_scan_body(const char *path, size_t path_length, const char *bod
                            brix_scan_result *result)
 {
     const brix_endpoint *endpoint = brix_endpoint_find((brix_text){path, path_length});
-    collected found = {text, 0, text_capacity};
     brix_scan scan;
+    collected found = {&scan, text, 0, 0, text_capacity};
     if (!endpoint)
         return BRIX_BAD;
     brix_scan_begin(&scan, endpoint->text, model, model_capacity, collect, &found);

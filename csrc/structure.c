@@ -67,10 +67,11 @@ static int is_in_stream_options(const brix_scan *scan)
     return scan->depth == 2 && scan->field == BRIX_FIELD_STREAM_OPTIONS && is_object(scan, 2);
 }
 
-/* Between the parts of a text stands one blank. */
+/* Between the parts of a text stands one blank; before a document there is always the query. */
 static void begin_part(brix_scan *scan)
 {
-    if (scan->text_parts && scan->sink)
+    int follows = scan->source == BRIX_TEXT_DOCUMENTS ? scan->field == BRIX_FIELD_DOCUMENTS : scan->text_parts;
+    if (follows && scan->sink)
         scan->sink(scan->context, " ", 1);
     scan->text_parts = 1;
 }
@@ -102,7 +103,7 @@ static void begin_member(brix_scan *scan, brix_kind kind, const char *at)
     }
     if (!is_text_field(scan) && !is_message_field(scan))
         return;
-    if (scan->sink && scan->source != BRIX_TEXT_DOCUMENTS) {
+    if (scan->sink) {
         scan->sink(scan->context, NULL, 0);
         scan->text_parts = 0;
     }

@@ -129,17 +129,27 @@ static brix_text write_error(const members *error, brix_out *scratch)
     return (brix_text){scratch->at + from, scratch->length - from};
 }
 
-static brix_text wrap_text(brix_text body, uint32_t status, brix_out *scratch)
+static brix_text wrap(brix_refusal refusal, brix_out *scratch)
 {
     brix_action action;
-    brix_text code = BRIX_NOTHING;
-    if (status == 401)
-        code = BRIX_LITERAL("invalid_api_key");
-    if (status == 503)
-        code = BRIX_LITERAL("service_unavailable");
-    brix_text text = body.length ? body : BRIX_LITERAL("unknown response");
-    brix_action_refuse(&action, scratch, &(brix_refusal){.status = status, .subject = text, .code = code});
+    if (refusal.status == 401)
+        refusal.code = BRIX_LITERAL("invalid_api_key");
+    if (refusal.status == 503)
+        refusal.code = BRIX_LITERAL("service_unavailable");
+    brix_action_refuse(&action, scratch, &refusal);
     return action.body;
+}
+
+static brix_text wrap_text(brix_text body, uint32_t status, brix_out *scratch)
+{
+    brix_text text = body.length ? body : BRIX_LITERAL("unknown response");
+    return wrap((brix_refusal){.status = status, .subject = text}, scratch);
+}
+
+brix_text brix_upstream_unrouted(brix_text body, brix_text problem, uint32_t status, brix_out *scratch)
+{
+    brix_text between = body.length ? BRIX_LITERAL(". ") : BRIX_NOTHING;
+    return wrap((brix_refusal){.status = status, .before = body, .subject = between, .after = problem}, scratch);
 }
 
 brix_text brix_upstream_error(brix_text body, uint32_t status, brix_out *scratch)

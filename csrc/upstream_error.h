@@ -12,5 +12,7 @@
 
 /* The body to send in place of `body`: itself, or text written to scratch. */
 brix_text brix_upstream_error(brix_text body, uint32_t status, brix_out *scratch);
+/* The body for a request that no strategy routed and whose model's route has a problem: the envelope around both. */
+brix_text brix_upstream_unrouted(brix_text body, brix_text problem, uint32_t status, brix_out *scratch);
 
 #endif

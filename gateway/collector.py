@@ -18,8 +18,9 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from csrc.binding import LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
+from csrc.binding import Claim, LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
 from gateway import http, tokens
+from gateway.claims import Wakes, WarmPod, waiting_of, with_claims
 from gateway.engine_pages import EnginePages
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
@@ -28,6 +29,7 @@ from gateway.profiles import profiles_of
 from gateway.querying import Querying
 from gateway.quotas import Quotas
 from gateway.quotas import application as questions
+from gateway.routes import RouteWatch
 from gateway.scraping import Scraper
 from gateway.settings import GatewaySettings, collector_socket, host_and_port
 from gateway.shared_limits import SharedLimits
@@ -58,6 +60,9 @@ class Collector:
         self._dirty = asyncio.Event()
         self._watch = self._source(client)
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
+        by_route = client if not settings.default_strategy else None
+        self._routes = RouteWatch(by_route, self._dirty.set) if by_route else None
+        self._wakes = Wakes(writer.take_wanted)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
         self._querying = Querying(settings.prometheus, client) if settings.prometheus else None
@@ -69,7 +74,7 @@ class Collector:
         if path is not None:
             return StaticEndpoints(path, self._dirty.set)
         assert client is not None
-        return PodWatch(client, self._dirty.set)
+        return PodWatch(client, self._dirty.set, self._settings.pod_selector)
 
     async def run(self) -> None:
         """Follow, publish, sweep, scrape and look at users until cancelled; the first failure ends them all."""
@@ -78,6 +83,9 @@ class Collector:
                 tasks.create_task(self._watch.run())
                 if self._adapters:
                     tasks.create_task(self._adapters.run())
+                if self._routes:
+                    tasks.create_task(self._routes.run())
+                tasks.create_task(self._wakes.run())
                 tasks.create_task(self._publish_changes())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
@@ -99,25 +107,37 @@ class Collector:
     def _served(self) -> list[Endpoint]:
         """What requests may name: the endpoints, and adapters loaded into them."""
         adapters = self._adapters.values.values() if self._adapters else ()
-        return with_adapters(self._watch.endpoints.values(), adapters)
+        return with_claims(with_adapters(self._watch.endpoints.values(), adapters), self._warm_pods())
+
+    def _warm_pods(self) -> Iterable[WarmPod]:
+        return self._watch.warm_pods if isinstance(self._watch, PodWatch) else ()
+
+    def _endpoints(self) -> list[Endpoint]:
+        """Engines, each once."""
+        return with_claims(self._watch.endpoints.values(), self._warm_pods())
 
     def _is_known(self) -> bool:
-        return self._watch.is_synced and (self._adapters is None or self._adapters.is_settled)
+        optional = (self._adapters, self._routes)
+        return self._watch.is_synced and all(each is None or each.is_settled for each in optional)
 
     def _publish(self) -> None:
         if not self._is_known():
             return
         served = self._served()
         models, profiles = models_of(served), profiles_of(served)
+        waiting = waiting_of(self._warm_pods(), models, self._settings.max_models)
+        claims = {model: Claim[each.state.name] for model, each in waiting.items()}
+        problems = self._routes.problems(models) if self._routes else None
         try:
-            self._writer.publish(models, self._kernel_settings(), profiles)
+            self._writer.publish(models, self._kernel_settings(), profiles, problems, claims)
         except WriterBusy:
             asyncio.get_running_loop().call_later(BUSY_RETRY_SECONDS, self._dirty.set)
         except LimitReached:
             log.exception("event=topology_refused models=%d pods=%d", len(models), len(self._watch.endpoints))
         else:
             self._has_topology = True
-            self._scraper.follow(targets_of(self._watch.endpoints.values()))
+            self._scraper.follow(targets_of(self._endpoints()))
+            self._wakes.follow(waiting.values())
             ready = sum(pod.ready for pods in models.values() for pod in pods)
             log.info(
                 "event=topology_published models=%d pods=%d ready=%d",
@@ -159,13 +179,22 @@ class Collector:
         totals = self._writer.totals() if self._has_topology else None
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
-        endpoints = tuple(self._watch.endpoints.values())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served(), self._querying)
+        endpoints = tuple(self._endpoints())
+        return Snapshot(
+            totals,
+            endpoints,
+            self._watch.is_synced,
+            gauges,
+            users,
+            self._served(),
+            wakes=self._wakes.counts,
+            querying=self._querying,
+        )
 
     async def engines(self) -> str:
         """What engines say of themselves, read pod by pod: in between, others have their turn."""
         pages = EnginePages(POD_LABELS)
-        for each in tuple(self._watch.endpoints.values()) if self._settings.export_engines else ():
+        for each in tuple(self._endpoints()) if self._settings.export_engines else ():
             own = [page for target in targets_of((each,)) if (page := self._scraper.page(target))]
             pages.add(each, pod_labels(self._settings.gateway_pod, each), own)
             await asyncio.sleep(0)

@@ -73,6 +73,8 @@ class Snapshot:
     users: Users | None = None
     served: Sequence[Endpoint] = ()
     """The endpoints, and each once more for every adapter in it."""
+    wakes: Mapping[str, int] = field(default_factory=dict)
+    """Wakes of sleeping models that runtimes were asked for, by result."""
 
     querying: Querying | None = None
     """What Prometheus says, when it is asked."""
@@ -98,6 +100,7 @@ class GatewayMetrics(Collector):
         yield from self._engines(snapshot)
         if snapshot.querying is not None:
             yield from self._queried(snapshot, snapshot.querying)
+        yield self._wakes(snapshot.wakes)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
@@ -204,6 +207,12 @@ class GatewayMetrics(Collector):
         without.add_metric(("unanswered",), totals.unanswered)
         without.add_metric(("store_away",), totals.degraded)
         yield without
+
+    def _wakes(self, wakes: Mapping[str, int]) -> Metric:
+        family = CounterMetricFamily("brixflow_claim_wakes", "Wakes asked for, by result.", labels=("result",))
+        for result, count in sorted(wakes.items()):
+            family.add_metric((result,), count)
+        return family
 
     def _decisions(self, totals: Totals) -> Metric:
         family = CounterMetricFamily("brixflow_decisions", "Pods chosen, by strategy.", labels=("strategy",))

@@ -4,6 +4,7 @@
 |---|---|---|
 | KUBECONFIG | in-cluster | how to reach the API server |
 | BRIXFLOW_ENDPOINTS_FILE | none | endpoints from this file, no Kubernetes; the default strategy is `random` then |
+| BRIXFLOW_POD_SELECTOR | none | selector of pods to watch; none: all of them, as annotations may name models |
 | BRIXFLOW_SEGMENT_PATH | /dev/shm/brixflow/segment | the shared segment; sockets stand beside it |
 | BRIXFLOW_EXT_PROC_ADDRESS | 127.0.0.1:50052 | gRPC address that all ext_proc processes share (SO_REUSEPORT) |
 | BRIXFLOW_GATEWAY_HTTP_ADDRESS | 127.0.0.1:18082 | `/healthz`, `/metrics`, `/v1/models` |
@@ -79,6 +80,7 @@ class GatewaySettings:
 
     kubeconfig: str = ""
     endpoints_file: Path | None = None
+    pod_selector: str = ""
     segment_path: Path = Path("/dev/shm/brixflow/segment")  # noqa: S108 - a folder of ours on tmpfs, made with mode 0750
     ext_proc_address: str = "127.0.0.1:50052"
     http_address: str = "127.0.0.1:18082"
@@ -123,6 +125,7 @@ class GatewaySettings:
         return cls(
             kubeconfig=given.get("KUBECONFIG", ""),
             endpoints_file=Path(given["BRIXFLOW_ENDPOINTS_FILE"]) if given.get("BRIXFLOW_ENDPOINTS_FILE") else None,
+            pod_selector=given.get("BRIXFLOW_POD_SELECTOR", ""),
             segment_path=Path(given.get("BRIXFLOW_SEGMENT_PATH") or cls.segment_path),
             ext_proc_address=given.get("BRIXFLOW_EXT_PROC_ADDRESS") or cls.ext_proc_address,
             http_address=given.get("BRIXFLOW_GATEWAY_HTTP_ADDRESS") or cls.http_address,

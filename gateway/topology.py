@@ -19,6 +19,7 @@ METRICS_PATH = "/metrics"
 METRICS_PATHS = {"trtllm": "/prometheus/metrics"}
 DEFAULT_ENGINE = "vllm"
 MAX_PORT = 65535
+MODEL_BYTES = 255
 
 Json = Mapping[str, Any]
 
@@ -42,11 +43,14 @@ class Endpoint:
     labels: Mapping[str, str] = field(hash=False)
     config: str = ""
     created: str = ""
+    claimed: bool = False
+    """A ModelClaim brought the model to this pod; others may be there."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """What the kernel knows the pod's ports by."""
-        return (self.uid,) if len(self.ports) == 1 else tuple(f"{self.uid}/{port}" for port in self.ports)
+        is_one = len(self.ports) == 1 and not self.claimed
+        return (self.uid,) if is_one else tuple(f"{self.uid}/{port}" for port in self.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,27 @@ def endpoint_of(pod: Json) -> Endpoint | None:
     own: Mapping[str, str] = metadata.get("labels") or {}
     notes: Mapping[str, str] = metadata.get("annotations") or {}
     model = own.get(labels.MODEL_NAME) or notes.get(labels.MODEL_NAME) or ""
-    if not model or own.get(RAY_NODE_TYPE) == "worker" or _group_index(own) > 0:
-        return None
+    return endpoint_for(pod, model) if is_model_name(model) and answers_for_group(own) else None
+
+
+def is_model_name(text: str) -> bool:
+    """False for what the kernel takes for no name; annotations may hold anything."""
+    try:
+        return 0 < len(text.encode()) <= MODEL_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def answers_for_group(own: Mapping[str, str]) -> bool:
+    """False for a pod that serves only together with another one, by its labels."""
+    return own.get(RAY_NODE_TYPE) != "worker" and _group_index(own) <= 0
+
+
+def endpoint_for(pod: Json, model: str) -> Endpoint:
+    """The pod as an endpoint that serves this model."""
+    metadata: Json = pod["metadata"]
+    own: Mapping[str, str] = metadata.get("labels") or {}
+    notes: Mapping[str, str] = metadata.get("annotations") or {}
     environment = _environment(pod)
     return Endpoint(
         uid=metadata["uid"],

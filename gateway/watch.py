@@ -1,4 +1,4 @@
-"""The pods that name a model, and the adapters loaded into them, kept up to date by list and watch.
+"""The pods that have to do with models, and the adapters loaded into them, kept up to date by list and watch.
 
 While the API server is away the last known objects stay. After a lost connection the watch goes on from the last
 version; only a version that the server has forgotten costs a new list. A watch lasts at most `WATCH_SECONDS`, so that
@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 
 from crds import labels
+from gateway.claims import ModelPod, WarmPod, model_pod_of
 from gateway.kube import KubeClient, KubeError, KubeRefused, WatchExpired
-from gateway.topology import Adapter, Endpoint, Json, adapter_of, endpoint_of
+from gateway.topology import Adapter, Endpoint, Json, adapter_of
 
 PODS = "/api/v1/pods"
 ADAPTERS = f"/apis/{labels.MODEL_GROUP}/{labels.VERSION}/modeladapters"
@@ -125,16 +126,24 @@ class ObjectWatch(Generic[Value]):
         return value
 
 
-class PodWatch(ObjectWatch[Endpoint]):
-    """All endpoints of the cluster by pod uid."""
+class PodWatch(ObjectWatch[ModelPod]):
+    """All pods of the cluster that name a model or that claims are bound to.
 
-    def __init__(self, client: KubeClient, changed: Callable[[], None]) -> None:
-        super().__init__(client, PODS, labels.MODEL_NAME, endpoint_of, changed)
+    Annotations may do both, and no selector sees those: all pods pass here, and a slim record is kept of a few.
+    """
+
+    def __init__(self, client: KubeClient, changed: Callable[[], None], selector: str = "") -> None:
+        super().__init__(client, PODS, selector, model_pod_of, changed)
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        """The values under the name of what they are."""
-        return self.values
+        """Those that name a model, by uid."""
+        return {uid: each.endpoint for uid, each in self.values.items() if each.endpoint}
+
+    @property
+    def warm_pods(self) -> list[WarmPod]:
+        """Those that claims are bound to."""
+        return [each.warm for each in self.values.values() if each.warm]
 
 
 class AdapterWatch(ObjectWatch[Adapter]):

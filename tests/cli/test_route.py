@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from csrc.binding import Pod, SegmentWriter, Settings
+from cli.route import MEANINGS
+from csrc.binding import Claim, Pod, SegmentWriter, Settings, Verdict
 from local.settings import CHECKOUT
 
 BODY = {"messages": [{"role": "user", "content": "x" * 400}]}
@@ -26,7 +27,8 @@ def segment() -> Iterator[Path]:
             pods = [
                 Pod(f"u{n}", "default", f"pod-{n}", f"10.0.0.{n}:8000", True, labels={"n": str(n)}) for n in (1, 2, 3)
             ]
-            writer.publish({"llama": pods, "cold": []}, Settings(default_strategy="least-request"))
+            settings = Settings(default_strategy="least-request")
+            writer.publish({"llama": pods, "cold": []}, settings, claims={"asleep": Claim.SLEEPING})
             for number, usage in ((1, 0.5), (2, 0.25)):
                 writer.set_gauges(f"u{number}", time.monotonic() + 3600, {"kv_cache": usage})
             yield path
@@ -62,6 +64,7 @@ def test_the_body_names_the_model_and_headers_choose(segment: Path) -> None:
     [
         (["--model", "ghost"], BODY, "400: the model does not exist"),
         (["--model", "cold"], BODY, "503: the model has no pod"),
+        (["--model", "asleep"], BODY, "503: no pod serves the model: its ModelClaim"),
         (["--model", "llama", "--header", "routing-strategy: x"], BODY, "400: incorrect routing strategy"),
         (["--model", "llama", "--header", "external-filter: n=9"], BODY, "503: external-filter leaves no pod"),
         (["--model", "llama", "--header", "nonsense"], BODY, "is no header"),
@@ -74,6 +77,10 @@ def test_what_would_be_refused_is_said_in_a_line(segment: Path, arguments: list[
     assert said.returncode == 1
     assert words in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_whatever_is_decided_has_words() -> None:
+    assert MEANINGS.keys() == {verdict.name for verdict in Verdict}
 
 
 def test_without_a_gateway_it_says_so(tmp_path: Path) -> None:

@@ -49,6 +49,27 @@ static void drop(stream *s)
 
 static void fill(stream *s, int body, const char *text);
 
+/* Envoy joins what was received to what is buffered. */
+static void buffer(stream *s)
+{
+    size_t first = s->length[ENVOY_BUFFERED_REQUEST], second = s->length[ENVOY_RECEIVED_REQUEST];
+    char *joined = malloc(first + second + 1);
+    if (first > 0)
+        memcpy(joined, s->body[ENVOY_BUFFERED_REQUEST], first);
+    if (second > 0)
+        memcpy(joined + first, s->body[ENVOY_RECEIVED_REQUEST], second);
+    free(s->body[ENVOY_BUFFERED_REQUEST]);
+    s->body[ENVOY_BUFFERED_REQUEST] = joined;
+    s->length[ENVOY_BUFFERED_REQUEST] = first + second;
+    s->length[ENVOY_RECEIVED_REQUEST] = 0;
+}
+
+static void schedule(stream *s)
+{
+    s->due = 0;
+    envoy_dynamic_module_on_http_filter_scheduled(s, s->inside, 0);
+}
+
 /* The same request once more must reach a pod again. */
 static void ask_again(stream *s)
 {
@@ -56,7 +77,12 @@ static void ask_again(stream *s)
     put_header(s, ":path", "/v1/chat/completions");
     (void)envoy_dynamic_module_on_http_filter_request_headers(s, s->inside, false);
     fill(s, ENVOY_RECEIVED_REQUEST, "{\"model\":\"m\",\"messages\":[{}]}");
-    must(envoy_dynamic_module_on_http_filter_request_body(s, s->inside, true) == ENVOY_CONTINUE, "it is decided again");
+    s->held = envoy_dynamic_module_on_http_filter_request_body(s, s->inside, true) != ENVOY_CONTINUE;
+    if (s->held)
+        buffer(s);
+    while (s->due)
+        schedule(s);
+    must(!s->held, "it is decided again");
 }
 
 static int is_open(const stream *s)
@@ -86,6 +112,7 @@ bool envoy_dynamic_module_callback_http_filter_recreate_stream(void *host, envoy
 static const char *const BODIES[] = {
     "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"stream\":true}",
     "{\"model\":\"m\",\"messages\":[{}]}",
+    "{\"model\":\"m\",\"messages\":[{\"content\":\"ab ab ab\"}],\"input\":[\"abab\",\"b a\",\"ab\"],\"max_tokens\":7}",
     "{\"model\":\"absent\",\"messages\":[{}]}",
     "{\"model\":\"m\",\"messages\":[{}]} trailing",
     "{\"model\":",
@@ -116,7 +143,9 @@ static void request_headers(stream *s, bool end)
     while (s->lines)
         forget_header(s, 0);
     put_header(s, ":method", dice(8) ? "POST" : "GET");
-    put_header(s, ":path", dice(8) ? "/v1/chat/completions" : "/nowhere");
+    put_header(s, ":path", dice(8) ? dice(4) ? "/v1/chat/completions" : "/v1/embeddings" : "/nowhere");
+    if (dice(3) == 0)
+        put_header(s, "config-profile", "auto");
     if (dice(4) == 0)
         put_header(s, "target-pod", "169.254.169.254:80");
     if (dice(4) == 0)
@@ -128,10 +157,18 @@ static void request_headers(stream *s, bool end)
     envoy_dynamic_module_on_http_filter_request_headers(s, s->inside, end);
 }
 
+static void go_on_counting(stream *s)
+{
+    for (int rounds = 0; s->due && dice(20); rounds++) {
+        must(rounds < 4096, "counting comes to its end");
+        schedule(s);
+    }
+}
+
 /* What came before is buffered now; at the end Envoys may have joined the last chunk to it already. */
 static void request_body(stream *s, bool end)
 {
-    const char *text = BODIES[dice(6)];
+    const char *text = BODIES[dice(7)];
     size_t length = strlen(text), cut = dice((uint32_t)length + 1);
     char first[256];
     snprintf(first, sizeof first, "%.*s", (int)cut, text);
@@ -144,8 +181,10 @@ static void request_body(stream *s, bool end)
         fill(s, ENVOY_RECEIVED_REQUEST, text);
     }
     int status = envoy_dynamic_module_on_http_filter_request_body(s, s->inside, end);
-    s->held = end && status != ENVOY_CONTINUE;
+    s->held = (end || s->held) && status != ENVOY_CONTINUE; /* no order of hooks is left out: also more after the end */
     must(!end || !s->asked || s->held, "a request that waits for an answer is held back");
+    if (status == ENVOY_STOP_AND_BUFFER && s->due)
+        buffer(s);
 }
 
 /* The collector answers, sensibly or not, or fails. */
@@ -157,6 +196,7 @@ static void answered(stream *s)
     char status[] = "200";
     envoy_header head = {":status", 7, dice(8) ? status : "503", 3};
     size_t half = strlen(text) / 2;
+    go_on_counting(s);
     envoy_text parts[] = {{text, half}, {text + half, strlen(text) - half}};
     if (!s->asked)
         return;
@@ -212,7 +252,7 @@ static void happen(stream *s, event event)
     case BODY_END:
         return request_body(s, true);
     case TRAILERS:
-        (void)envoy_dynamic_module_on_http_filter_request_trailers(s, s->inside);
+        s->held |= envoy_dynamic_module_on_http_filter_request_trailers(s, s->inside) == ENVOY_STOP;
         return;
     case ANSWER:
         return response_headers(s, dice(4) == 0);
@@ -298,6 +338,10 @@ static void publish(brix_writer *writer, uint32_t pods)
     must(brix_writer_model(writer, "m", 1) == BRIX_OK, "a model fits");
     for (uint32_t i = 0; i < pods; i++)
         brix_writer_member(writer, i);
+    if (dice(2))
+        must(brix_writer_model(writer, "absent", 6) == BRIX_OK &&
+                 brix_writer_claim(writer, (brix_claim)(1 + dice(3))) == BRIX_OK,
+             "a claimed model fits");
     must(brix_writer_publish(writer) == BRIX_OK, "the topology is published");
 }
 
@@ -319,6 +363,24 @@ static void check(brix_writer *writer)
     must(totals.in_flight == 0 && totals.anomalies == 0, "nothing is in flight, nothing was miscounted");
 }
 
+/* All bytes, and "ab". */
+static void provide_vocabulary(const char *path)
+{
+    static uint8_t classes[0x110000];
+    char bytes[258];
+    uint32_t offsets[258];
+    for (uint32_t i = 0; i < 256; i++) {
+        bytes[i] = (char)i;
+        offsets[i] = i;
+    }
+    memcpy(bytes + 256, "ab", 2);
+    offsets[256] = 256;
+    offsets[257] = 258;
+    classes['a'] = classes['b'] = 1;
+    classes[' '] = 3;
+    must(brix_vocabulary_write(path, bytes, offsets, 257, classes) == BRIX_OK, "a vocabulary is written");
+}
+
 int main(int count, char **arguments)
 {
     brix_limits limits = {4, 8, 16, 4096, 2};
@@ -337,6 +399,7 @@ int main(int count, char **arguments)
     must(made != NULL, "a missing segment is no failure");
     event early[] = {HEADERS, BODY_END, ANSWER, COMPLETE};
     play(early, 4);
+    provide_vocabulary(arguments[1]);
     must(brix_writer_open(arguments[1], &limits, &writer, &origin) == BRIX_OK, "the writer opens");
     publish(writer, 2);
     nanosleep(&(struct timespec){0, 150000000}, NULL);

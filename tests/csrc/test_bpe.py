@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -142,6 +143,26 @@ def test_cases_30_and_31_inputs_that_are_too_long(counting: Counting, given_inpu
 
 
 HINTS = '{"profiles":{"default":{},"short":{"routingConfig":{"promptTokensLt":4}},"long":{"routingConfig":%s}}}'
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "named"),
+    [("one", ["two", "three"], "short"), ("one two", ["three", "four"], "long"), ("no one", ["x"] * 49, "default")],
+)
+@pytest.mark.parametrize("order", [("query", "documents"), ("documents", "query"), ("no", "query", "documents")])
+def test_auto_counts_a_query_and_its_documents_in_any_order(
+    counting: Counting, query: str, documents: list[str], named: str, order: tuple[str, ...]
+) -> None:
+    writer, start = counting
+    configuration = parse(HINTS % '{"promptTokensGte": 4, "promptTokensLt": 50}')
+    assert configuration is not None
+    writer.publish({"llama2-7b": [pod(1)]}, Settings("random"), {"llama2-7b": configuration})
+    request = start()
+    request.headers(path="/v1/rerank", config_profile="auto")
+    given = {"query": json.dumps(query), "documents": json.dumps(documents)}
+    members = [f'"{name}": {given[name]}' if name in given else '"query": "forgotten"' for name in order]
+    request.body(f'{{"model": "llama2-7b", {", ".join(members)}}}'.encode())
+    assert request.answer_headers().set["x-aibrix-config-profile"] == named
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,13 @@ def test_prompts_are_text_and_their_lists_are_joined() -> None:
         ("/v1/classify", b'{"input":["a","b"]}', b"a b"),
         ("/v1/classify", b'{"input":"a\\tb"}', b"a\tb"),
         ("/v1/rerank", b'{"query":"q","documents":["a","b"]}', b"q a b"),
+        ("/v1/rerank", b'{"documents":["a","b"],"model":"m","query":"q\\u0041"}', b"qA a b"),
+        (
+            "/v1/rerank",
+            b'{"query":"no","documents":["no"],"query":"q","documents":[{"text": "a"},"b"]}',
+            b'q {"text": "a"} b',
+        ),
+        ("/v1/rerank", b'{"documents":["a",""],"query":"no","query":"q"}', b"q a "),
         ("/v1/responses", b'{"input":"say"}', b"say"),
         ("/v1/responses", b'{"input":[{"content":"a"},{"content":[1, 2]}]}', b"a [1, 2]"),
     ],

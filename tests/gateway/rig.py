@@ -125,7 +125,7 @@ class Rig:
     def start_envoy(self) -> None:
         values = self.envoy_values()
         config = self.home / "envoy.yaml"
-        config.write_text(render(values))
+        config.write_text(self.envoy_config(values))
         command = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn"]
         command += ["--file-flush-interval-msec", "100"]
         self.envoy = Part.start("envoy", self.home, command, os.environ | environment_for(values))
@@ -134,6 +134,10 @@ class Rig:
         assert self.envoy is not None
         self.envoy.stop()
         self.start_envoy()
+
+    def envoy_config(self, values: EnvoyValues) -> str:
+        """Envoy's configuration; a rig of its own kind may change it."""
+        return render(values)
 
     def envoy_values(self) -> EnvoyValues:
         return EnvoyValues(

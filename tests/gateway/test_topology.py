@@ -59,6 +59,11 @@ def test_a_model_may_be_named_by_annotation_and_the_label_wins() -> None:  # 5, 
     assert taken(pod({NAME: "from-label"}, annotations={NAME: "org/model"})).model == "from-label"
 
 
+@pytest.mark.parametrize("name", ["", "m" * 256, "\ud800", "ü" * 128])
+def test_an_annotation_that_is_no_name_names_no_model(name: str) -> None:
+    assert endpoint_of(pod(annotations={NAME: name})) is None
+
+
 @pytest.mark.parametrize(
     ("subject", "ready"),
     [

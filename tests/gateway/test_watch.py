@@ -47,6 +47,27 @@ async def test_a_pod_enters_and_leaves_with_its_label(rig: Rig, control_plane: C
     await client.close()
 
 
+async def test_a_model_may_be_named_by_annotation_alone_unless_a_selector_leaves_it_out(  # 5
+    rig: Rig, client: aiohttp.ClientSession, engines: list[Engine], control_plane: ControlPlane, model: str
+) -> None:
+    named, note = f"org/{model}", "model.aibrix.ai/name"
+    name = rig.pod(f"other-{model}", engines[0].host)
+    await rig.routable(f"other-{model}", 1)
+    rig.kubectl("annotate", "pod", name, f"{note}={named}")
+    rig.kubectl("label", "pod", name, f"{note}-")
+    await rig.routable(named, 1)
+    async with client.post("/v1/chat/completions", json=chat(named)) as answer:
+        assert (answer.status, answer.headers["target-pod"]) == (200, name)
+    kube = await KubeClient.connect(str(control_plane.kubeconfig))
+    for selector, seen in (("", True), (note, False)):
+        watch = PodWatch(kube, lambda: None, selector)
+        following = asyncio.create_task(watch.run())
+        await eventually(lambda watch=watch: watch.is_synced)
+        assert (named in {each.model for each in watch.endpoints.values()}) == seen
+        following.cancel()
+    await kube.close()
+
+
 async def test_the_series_of_a_pod_leave_with_it(rig: Rig, model: str) -> None:  # 57, gateway-ops 34
     name = rig.pod(model, "127.86.255.2")
     await rig.routable(model, 1)

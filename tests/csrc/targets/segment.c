@@ -52,6 +52,7 @@ static void publish(brix_writer *writer)
     need(brix_writer_model(writer, "m", 1) == BRIX_OK);
     for (uint32_t i = 0; i < 3; i++)
         need(brix_writer_member(writer, i) == BRIX_OK);
+    need(brix_writer_model(writer, "s", 1) == BRIX_OK && brix_writer_claim(writer, BRIX_CLAIM_SLEEPING) == BRIX_OK);
     need(brix_writer_publish(writer) == BRIX_OK);
 }
 
@@ -113,7 +114,7 @@ static void look(void)
     if (brix_reader_open(path, 2, &reader) != BRIX_OK)
         return;
     for (uint32_t i = 0; i < 4; i++) {
-        brix_request request = {.model = {"m", 1}, .strategy = {strategies[i], strlen(strategies[i])},
+        brix_request request = {.model = {i == 2 ? "s" : "m", 1}, .strategy = {strategies[i], strlen(strategies[i])},
                                 .filter = {"a=b", i & 1 ? 3 : 0}, .user = {"ada", 3}, .session_key = {"s", 1},
                                 .random = i, .now = 2000000000u};
         brix_decision decision, shown;
