@@ -69,6 +69,7 @@ struct brix_flow {
     uint8_t unanswered; /* the host learned that the pod gave no byte */
     uint8_t skips_body; /* the host was told that the answer's body is not wanted */
     uint8_t is_local;   /* the host learned that the answer is its own */
+    uint8_t is_noted;   /* the host has what its log and its spans show of the end */
     uint8_t holders;    /* for the host: how many of its streams still know this flow */
     uint8_t user_cut;   /* the user's name is too long to be anybody's */
     uint8_t is_admitted;

@@ -225,6 +225,7 @@ int envoy_dynamic_module_on_http_filter_response_headers(void *host, const void 
     brix_names names = tell_response_headers(host, flow);
     brix_action_begin(&action);
     brix_flow_response_headers_done(flow, end, &scratch, &action);
+    brix_act_record(host, flow);
     return brix_act_on_response(host, names, &action) ? ENVOY_CONTINUE : ENVOY_STOP;
 }
 
@@ -233,17 +234,20 @@ int envoy_dynamic_module_on_http_filter_response_body(void *host, const void *st
     brix_flow *flow = flow_of(stream);
     if (flow && !brix_flow_is_complete(flow))
         brix_act_on_response_body(host, flow, end);
+    if (flow)
+        brix_act_record(host, flow);
     return ENVOY_CONTINUE;
 }
 
 int envoy_dynamic_module_on_http_filter_response_trailers(void *host, const void *stream)
 {
-    (void)host;
     brix_action action;
     brix_flow *flow = flow_of(stream);
     brix_action_begin(&action);
-    if (flow)
-        brix_flow_response_trailers(flow, &action);
+    if (!flow)
+        return ENVOY_CONTINUE;
+    brix_flow_response_trailers(flow, &action);
+    brix_act_record(host, flow);
     return ENVOY_CONTINUE;
 }
 

@@ -67,7 +67,7 @@ int brix_act_on_response_body(void *host, brix_flow *flow, int end);
 /* 503 for a request that no flow was there for. */
 void brix_act_without_flow(void *host);
 /* Hand the access log what only the flow knows. */
-void brix_act_record(void *host, const brix_flow *flow);
+void brix_act_record(void *host, brix_flow *flow);
 
 static inline envoy_text brix_to_envoy(brix_text text)
 {

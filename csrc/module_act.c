@@ -52,6 +52,7 @@ int brix_act_on_request(void *host, brix_flow *flow, const brix_action *action)
     if (action->kind == BRIX_ASK)
         return !brix_ask_collector(host, action) && brix_act_on_answer(host, flow, BRIX_NOTHING);
     if (action->kind == BRIX_REPLY) {
+        brix_act_record(host, flow);
         reply(host, action);
         return 0;
     }
@@ -355,8 +356,11 @@ static void note_number(void *host, brix_text key, uint64_t value)
 }
 
 /* As filter state: dynamic metadata would cost the request ten times as much, most of it in the log. */
-void brix_act_record(void *host, const brix_flow *flow)
+void brix_act_record(void *host, brix_flow *flow)
 {
+    if (flow->is_noted || !brix_flow_is_complete(flow))
+        return;
+    flow->is_noted = 1;
     brix_record record;
     brix_flow_record(flow, &record);
     if (record.model.length > 0 && brix_is_utf8(record.model))

@@ -21,10 +21,12 @@ from aiohttp import web
 from csrc.binding import Claim, LimitReached, Limits, Origin, SegmentWriter, Settings, WriterBusy
 from gateway import http, tokens
 from gateway.claims import Wakes, WarmPod, waiting_of, with_claims
+from gateway.engine_pages import EnginePages
 from gateway.kube import KubeClient
 from gateway.lifetime import end_with_parent, ending, log_to_stderr
-from gateway.metrics import Snapshot
+from gateway.metrics import POD_LABELS, Snapshot, pod_labels
 from gateway.profiles import profiles_of
+from gateway.querying import Querying
 from gateway.quotas import Quotas
 from gateway.quotas import application as questions
 from gateway.routes import RouteWatch
@@ -63,6 +65,7 @@ class Collector:
         self._wakes = Wakes(writer.take_wanted)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
+        self._querying = Querying(settings.prometheus, client) if settings.prometheus else None
         self._shared = _shared_limits(settings)
         self.quotas = Quotas(writer, settings.users_file, self._shared, self._dirty.set)
 
@@ -87,6 +90,8 @@ class Collector:
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._look_at_users())
                 tasks.create_task(self.quotas.run())
+                if self._querying:
+                    tasks.create_task(self._querying.run())
         finally:
             await self._scraper.close()
             if self._shared is not None:
@@ -175,7 +180,25 @@ class Collector:
         gauges = self._writer.gauges(time.monotonic()) if self._has_topology else {}
         users = self._writer.users(time.monotonic()) if self._has_topology else None
         endpoints = tuple(self._endpoints())
-        return Snapshot(totals, endpoints, self._watch.is_synced, gauges, users, self._served(), self._wakes.counts)
+        return Snapshot(
+            totals,
+            endpoints,
+            self._watch.is_synced,
+            gauges,
+            users,
+            self._served(),
+            wakes=self._wakes.counts,
+            querying=self._querying,
+        )
+
+    async def engines(self) -> str:
+        """What engines say of themselves, read pod by pod: in between, others have their turn."""
+        pages = EnginePages(POD_LABELS)
+        for each in tuple(self._endpoints()) if self._settings.export_engines else ():
+            own = [page for target in targets_of((each,)) if (page := self._scraper.page(target))]
+            pages.add(each, pod_labels(self._settings.gateway_pod, each), own)
+            await asyncio.sleep(0)
+        return pages.text()
 
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""

@@ -18,10 +18,13 @@ import orjson
 import yaml
 
 from csrc import module
+from gateway import tracer
 from gateway.settings import GatewaySettings, Host, collector_socket
+from gateway.tracing import Tracing
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "envoy"
 TEMPLATE = FOLDER / "bootstrap.yaml"
+TRACING_TEMPLATE = FOLDER / "tracing.yaml"
 HOST_TEMPLATES = {host: FOLDER / f"host-{host}.yaml" for host in Host}
 
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
@@ -70,6 +73,7 @@ class EnvoyValues:
     idle_timeout: timedelta = IDLE_TIMEOUT
     engine_idle_timeout: timedelta = ENGINE_IDLE_TIMEOUT
     message_timeout: timedelta = MESSAGE_TIMEOUT
+    tracing: Tracing | None = None
 
 
 def environment_for(values: EnvoyValues) -> dict[str, str]:
@@ -83,9 +87,17 @@ def render(values: EnvoyValues) -> str:
     host = _fill(HOST_TEMPLATES[values.host], named)
     own = {"gateway_filter": host["filter"]} | {key: host[key] for key in ("retries", "pod_header", "upstream_filters")}
     log = {f"log_{field}": where for field, where in host["log"].items()}
-    bootstrap = _fill(TEMPLATE, named | own | log)
-    bootstrap["static_resources"]["clusters"] += host["clusters"]
+    traced = _traced(values.tracing, log)
+    bootstrap = _fill(TEMPLATE, named | own | log | {"tracing": traced["tracing"]})
+    bootstrap["static_resources"]["clusters"] += host["clusters"] + traced["clusters"]
     return yaml.safe_dump(bootstrap, sort_keys=False, width=WIDTH)
+
+
+def _traced(tracing: Tracing | None, log: Mapping[str, object]) -> dict[str, Any]:
+    """The tracer of the connection manager, and the cluster that its spans go to."""
+    if tracing is None:
+        return {"tracing": None, "clusters": []}
+    return _fill(TRACING_TEMPLATE, {**log, **tracer.named(tracing)})
 
 
 def _named(values: EnvoyValues) -> dict[str, object]:
@@ -101,6 +113,7 @@ def _named(values: EnvoyValues) -> dict[str, object]:
         "idle_timeout": _seconds(values.idle_timeout),
         "engine_idle_timeout": _seconds(values.engine_idle_timeout),
         "message_timeout": _seconds(values.message_timeout),
+        "spans_interval_ms": round((values.tracing or Tracing).interval.total_seconds() * 1000),
         "ext_proc_endpoints": [_endpoint(address) for address in values.ext_proc],
         "http_endpoints": [_endpoint(values.http)],
         "ask_endpoints": [_endpoint(f"unix:{collector_socket(values.segment)}")],

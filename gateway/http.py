@@ -24,6 +24,9 @@ class View(Protocol):
     def models(self) -> Iterable[str] | None:
         """Names of all known models, None before the first list."""
 
+    async def engines(self) -> str:
+        """What engines say of themselves, as Prometheus text."""
+
     async def waits_for(self) -> str:
         """What is missing until requests can be served; empty when nothing is."""
 
@@ -39,7 +42,8 @@ def application(view: View, gateway_pod: str) -> web.Application:
         return _json({"status": "waiting", "for": missing}, 503) if missing else _json({"status": "ok"})
 
     async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        body = generate_latest(registry) + (await view.engines()).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def models(_request: web.Request) -> web.Response:
         names = view.models()

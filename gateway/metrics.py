@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from csrc.binding import ModelTotals, Outcome, Totals, Users
 from gateway import times
+from gateway.prometheus import QUESTIONS, of_endpoint
+from gateway.querying import Querying
 from gateway.topology import Endpoint
 
 UNKNOWN_MODEL = "unknown"
@@ -56,6 +58,9 @@ AVERAGED = {
 }
 """Gauges of the kernel and the names that AIBrix exports them by; those that it has not carry ours."""
 
+QUERIED = frozenset(question.name for question in QUESTIONS)
+"""With a Prometheus server these are what it says."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -70,6 +75,9 @@ class Snapshot:
     """The endpoints, and each once more for every adapter in it."""
     wakes: Mapping[str, int] = field(default_factory=dict)
     """Wakes of sleeping models that runtimes were asked for, by result."""
+
+    querying: Querying | None = None
+    """What Prometheus says, when it is asked."""
 
 
 class GatewayMetrics(Collector):
@@ -90,6 +98,8 @@ class GatewayMetrics(Collector):
         yield self._replicas(snapshot.served)
         yield self._listed(snapshot.served)
         yield from self._engines(snapshot)
+        if snapshot.querying is not None:
+            yield from self._queried(snapshot, snapshot.querying)
         yield self._wakes(snapshot.wakes)
         if snapshot.totals is not None:
             yield from self._requests(snapshot.totals)
@@ -222,11 +232,14 @@ class GatewayMetrics(Collector):
         """What engines say of themselves, of a pod with several ports their sum or mean; nothing of old samples."""
         for names, combined in ((SUMMED, sum), (AVERAGED, fmean)):
             for gauge, name in names.items():
-                family = GaugeMetricFamily(name, f"Of the engine's last page: {gauge}.", labels=POD_LABELS)
+                if snapshot.querying is not None and name in QUERIED:
+                    continue
+                what = f"Of the engine's last page: {gauge}."
+                family = GaugeMetricFamily(name, what, labels=(*POD_LABELS, "model_name"))
                 for each in snapshot.endpoints:
                     known = [snapshot.gauges.get(key, {}) for key in each.keys]
                     if values := [own[gauge] for own in known if gauge in own]:
-                        family.add_metric(self._pod_labels(each), combined(values))
+                        family.add_metric((*self._pod_labels(each), each.model), combined(values))
                 yield family
         if snapshot.users is not None:
             family = GaugeMetricFamily("vtc_bucket_size_active", "Tokens that stand for one pod.", labels=POD_LABELS)
@@ -234,6 +247,21 @@ class GatewayMetrics(Collector):
                 if each.ready:
                     family.add_metric(self._pod_labels(each), snapshot.users.bucket)
             yield family
+
+    def _queried(self, snapshot: Snapshot, querying: Querying) -> Iterable[Metric]:
+        answers = querying.answers()
+        for question in QUESTIONS:
+            family = GaugeMetricFamily(question.name, f"By Prometheus: {question.what}", labels=POD_LABELS)
+            for each in snapshot.endpoints:
+                value = of_endpoint(question, answers.get(question.name, {}), each)
+                if value is not None:
+                    family.add_metric(self._pod_labels(each), value)
+            yield family
+        failed = CounterMetricFamily(
+            "prometheus_query_fail", "Questions that Prometheus did not answer.", labels=("gateway_pod", "model")
+        )
+        failed.add_metric((self._gateway_pod, ""), querying.failures)
+        yield failed
 
     def _pages(self, totals: Totals) -> Iterable[Metric]:
         failed = CounterMetricFamily(
@@ -244,13 +272,18 @@ class GatewayMetrics(Collector):
         yield CounterMetricFamily("brixflow_scrapes", "Pages that engines gave.", value=totals.pages)
 
     def _pod_labels(self, each: Endpoint) -> tuple[str, ...]:
-        own = (each.engine, self._gateway_pod, each.model, each.namespace, each.name)
-        return (*own, each.role, each.role_replica_index, each.roleset)
+        return pod_labels(self._gateway_pod, each)
 
     def _topology_synced(self, is_synced: bool) -> Metric:
         return GaugeMetricFamily(
             "brixflow_topology_synced", "1 once the API server's pods were listed.", value=is_synced
         )
+
+
+def pod_labels(gateway_pod: str, each: Endpoint) -> tuple[str, ...]:
+    """Values of POD_LABELS."""
+    own = (each.engine, gateway_pod, each.model, each.namespace, each.name)
+    return (*own, each.role, each.role_replica_index, each.roleset)
 
 
 def _status(outcome: Outcome, code: int) -> str:

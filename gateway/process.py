@@ -101,7 +101,11 @@ async def _run(settings: GatewaySettings) -> int:
 def main() -> int:
     """Run the gateway until SIGTERM or SIGINT; the exit code."""
     log_to_stderr()
-    settings = GatewaySettings.from_environment()
+    try:
+        settings = GatewaySettings.from_environment()
+    except ValueError as refused:
+        log.error("event=settings_refused reason=%s", refused)  # noqa: TRY400 - the reason says it all
+        return os.EX_CONFIG
     if settings.endpoints_file is not None:
         try:
             static.read(settings.endpoints_file)

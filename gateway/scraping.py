@@ -23,6 +23,9 @@ from gateway.topology import Target
 PAGE_SECONDS = 2.0
 """How long an engine may take to answer."""
 
+PAGE_LIFE_SECONDS = 30.0
+"""How long a page is shown after it was given, several times the longest pause."""
+
 IDLE_PERIOD_SECONDS = 1.0
 """The longest pause while an engine has nothing to do; its gauges must not grow old in it."""
 
@@ -101,14 +104,21 @@ class Scraper:
         self._tasks: dict[Target, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(CONCURRENCY)
         self.scraped = Scraped()
+        self._pages: dict[Target, tuple[float, bytes]] = {}
 
     def follow(self, targets: Iterable[Target]) -> None:
         """Ask these engines from here on, and no others."""
         wanted = set(targets)
         for target in self._tasks.keys() - wanted:
             self._tasks.pop(target).cancel()
+            self._pages.pop(target, None)
         for target in wanted - self._tasks.keys():
             self._tasks[target] = asyncio.create_task(self._ask_again_and_again(target))
+
+    def page(self, target: Target) -> bytes | None:
+        """What an engine said last, unless that is too old."""
+        taken, page = self._pages.get(target, (0.0, b""))
+        return page if page and time.monotonic() - taken < PAGE_LIFE_SECONDS else None
 
     async def close(self) -> None:
         """End all tasks."""
@@ -151,5 +161,6 @@ class Scraper:
 
     def _take(self, target: Target, page: bytes, local: list[int]) -> None:
         now = time.monotonic()
+        self._pages[target] = (now, page)
         for rank, key in enumerate(target.keys):
             self._gauges.scrape(key, page, local[rank], now, target.model, rank if len(target.keys) > 1 else -1)

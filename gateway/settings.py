@@ -23,6 +23,7 @@
 | AIBRIX_SHUTDOWN_DRAIN_SECONDS | 120 | how long running requests may go on after SIGTERM |
 | BRIXFLOW_MAX_MODELS, BRIXFLOW_MAX_PODS | 256, 1024 | what the segment is laid out for |
 | AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS | 200 | how often a busy engine is asked for its metrics |
+| BRIXFLOW_EXPORT_ENGINES | true | engines' own metrics on the gateway's page, under AIBrix's names |
 | BRIXFLOW_MAX_REQUESTS | 16384 | requests in flight in one ext_proc process, or in Envoy |
 | AIBRIX_ROUTER_VTC_TOKEN_TRACKER_WINDOW_SIZE | 5 | how long tokens of a user count |
 | AIBRIX_ROUTER_VTC_TOKEN_TRACKER_TIME_UNIT | minutes | of it; or seconds, or milliseconds |
@@ -35,6 +36,8 @@
 | BRIXFLOW_LIMITS_FAIL_CLOSED | false | refuse with 500 what Redis cannot tell, instead of deciding on this node alone |
 | BRIXFLOW_LIMITS_DEADLINE_MS | 50 | what a request waits for a user or a shared limit at most |
 | BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL, `…_PER_POD` | none | requests at one time on this node, above it 429 |
+| PROMETHEUS_… | none | values that a Prometheus server works out, see `gateway/prometheus.py` |
+| OTEL_… | none | spans, see `gateway/tracing.py` |
 | POD_NAME | host name | label `gateway_pod` of all metrics |
 """
 
@@ -49,6 +52,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from csrc.records import Fairness
+from gateway.prometheus import Prometheus
+from gateway.tracing import Tracing
 
 MAX_WEIGHT = 1000.0
 WITHOUT_KUBERNETES = "random"
@@ -93,6 +98,7 @@ class GatewaySettings:
     connection_age: timedelta = timedelta()
     drain: timedelta = timedelta(seconds=120)
     scrape_period: timedelta = timedelta(milliseconds=200)
+    export_engines: bool = True
     max_models: int = 256
     max_pods: int = 1024
     max_requests: int = 16384
@@ -106,12 +112,14 @@ class GatewaySettings:
     model_in_flight: int = 0
     pod_in_flight: int = 0
     gateway_pod: str = ""
+    tracing: Tracing | None = None
+    prometheus: Prometheus | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> GatewaySettings:
         """Settings as the variables say; numbers that do not parse or are not positive mean the default.
 
-        Raises ValueError for a host that is none.
+        Raises ValueError for a host that is none, and for spans that cannot be sent.
         """
         given = os.environ if environment is None else environment
         return cls(
@@ -135,6 +143,7 @@ class GatewaySettings:
             connection_age=timedelta(seconds=_positive(given, "BRIXFLOW_GATEWAY_CONNECTION_AGE_SECONDS", 0)),
             drain=timedelta(seconds=_positive(given, "AIBRIX_SHUTDOWN_DRAIN_SECONDS", 120)),
             scrape_period=timedelta(milliseconds=_positive(given, "AIBRIX_POD_METRIC_REFRESH_INTERVAL_MS", 200)),
+            export_engines=given.get("BRIXFLOW_EXPORT_ENGINES", "") not in _FALSE,
             max_models=_positive(given, "BRIXFLOW_MAX_MODELS", cls.max_models),
             max_pods=_positive(given, "BRIXFLOW_MAX_PODS", cls.max_pods),
             max_requests=_positive(given, "BRIXFLOW_MAX_REQUESTS", cls.max_requests),
@@ -148,6 +157,8 @@ class GatewaySettings:
             model_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_MODEL", 0),
             pod_in_flight=_positive(given, "BRIXFLOW_MAX_IN_FLIGHT_PER_POD", 0),
             gateway_pod=given.get("POD_NAME") or socket.gethostname(),
+            tracing=Tracing.from_environment(given),
+            prometheus=Prometheus.from_environment(given),
         )
 
     @property

@@ -47,6 +47,7 @@ def envoy_values(settings: LocalSettings) -> EnvoyValues:
         body_limit_bytes=own.message_limit_bytes,
         held_bytes=own.held_bytes,
         idle_timeout=own.idle_timeout,
+        tracing=own.tracing,
     )
 
 

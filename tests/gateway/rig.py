@@ -152,6 +152,7 @@ class Rig:
             body_limit_bytes=self.settings.message_limit_bytes,
             held_bytes=self.settings.held_bytes,
             idle_timeout=self.settings.idle_timeout,
+            tracing=self.settings.tracing,
             mode_override=self.mode_override,
         )
 

@@ -12,6 +12,7 @@ import yaml
 
 from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import Host
+from gateway.tracing import Tracing
 from tests.gateway.rig import ENVOY
 
 
@@ -39,6 +40,23 @@ def validate(text: str, folder: Path, environment: dict[str, str] | None = None)
 def test_envoy_accepts_the_configuration(tmp_path: Path, host: Host) -> None:
     given = values(host, segment=tmp_path / "segment")
     assert validate(render(given), tmp_path, environment_for(given)) == ""
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("sampler", ["always_off", "parentbased_traceidratio"])
+def test_envoy_accepts_spans_over_tls(tmp_path: Path, protocol: str, sampler: str) -> None:
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example:4318",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_HEADERS": "X-Tenant=a",
+        "OTEL_TRACES_SAMPLER": sampler,
+        "OTEL_TRACES_SAMPLER_ARG": "0.25",
+    }
+    text = render(values(tracing=Tracing.from_environment(variables)))
+    assert validate(text, tmp_path) == ""
+    (cluster,) = [each for each in yaml.safe_load(text)["static_resources"]["clusters"] if each["name"] == "spans"]
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]["validation_context"]
+    assert context["match_typed_subject_alt_names"][0]["matcher"] == {"exact": "collector.example"}
 
 
 def test_envoy_refuses_a_module_configuration_that_is_none(tmp_path: Path) -> None:

@@ -7,20 +7,18 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from gateway import static
-from gateway.envoy import EnvoyValues, environment_for, render
-from gateway.settings import GatewaySettings, Host
+from gateway.settings import Host
 from gateway.topology import models_of, targets_of
-from tests.gateway.parts import Engine, Part, eventually, free_port
-from tests.gateway.rig import ENVOY, OURS, chat
+from tests.gateway.parts import Engine, eventually
+from tests.gateway.rig import chat
+from tests.gateway.standalone import Standalone, without_kubernetes
 
 CHAT = "/v1/chat/completions"
 
@@ -95,53 +93,10 @@ def test_case_29_where_an_endpoint_is(tmp_path: Path, text: str, where: tuple[st
     assert (place.host, place.port) == where
 
 
-class Standalone:
-    """Gateway and Envoy on a file of endpoints."""
-
-    def __init__(self, host: Host, home: Path) -> None:
-        self.file = home / "endpoints.yaml"
-        given = {
-            "BRIXFLOW_ENDPOINTS_FILE": str(self.file),
-            "BRIXFLOW_GATEWAY_HOST": host,
-            "BRIXFLOW_GATEWAY_PROCESSES": "1",
-            "BRIXFLOW_SEGMENT_PATH": str(home / "shm" / "segment"),
-            "BRIXFLOW_EXT_PROC_ADDRESS": f"127.0.0.1:{free_port()}",
-            "BRIXFLOW_GATEWAY_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
-            "AIBRIX_SHUTDOWN_DRAIN_SECONDS": "1",
-        }
-        self.settings = GatewaySettings.from_environment(given)
-        self.environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"} | OURS | given
-        self.home, self.port, self.parts = home, free_port(), list[Part]()
-
-    def say(self, *engines: Engine, model: str = "m") -> None:
-        fresh = self.file.with_suffix(".new")
-        fresh.write_text(f"models: [{{name: {model}, endpoints: {[each.address for each in engines]}}}]")
-        fresh.replace(self.file)
-
-    def start(self) -> None:
-        values = EnvoyValues(
-            host=self.settings.host, segment=self.settings.segment_path, ext_proc=self.settings.sockets,
-            listen_port=self.port, admin_port=free_port(), http=self.settings.http_address,
-            access_log=Path("/dev/null"), listen_address="127.0.0.1",
-        )  # fmt: skip
-        config = self.home / "envoy.yaml"
-        config.write_text(render(values))
-        command = [str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warn"]
-        gateway = [sys.executable, "-m", "gateway.process"]
-        self.parts.append(Part.start("gateway", self.home, gateway, self.environment))
-        self.parts.append(Part.start("envoy", self.home, command, os.environ | environment_for(values)))
-
-    def stop(self) -> None:
-        for part in reversed(self.parts):
-            part.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def standalone(host: Host) -> AsyncIterator[Standalone]:
-    with tempfile.TemporaryDirectory(prefix="brixst-") as home:
-        alone = Standalone(host, Path(home))
+@pytest.fixture
+def standalone(host: Host) -> Iterator[Standalone]:
+    with without_kubernetes(host) as alone:
         yield alone
-        alone.stop()
 
 
 @pytest.mark.asyncio(loop_scope="session")
