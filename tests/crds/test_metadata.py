@@ -107,6 +107,8 @@ def test_c29_any_name_becomes_a_subdomain(api, model):
 
 def test_c29_two_models_never_share_a_route():
     assert route_name("a/b") != route_name("a_b")
+    assert route_name("/models/mock") == "models-mock-46c4aacefda4-router"
+    assert route_name("Qwen3-8B") == "qwen3-8b-39aa66154878-router"
     assert route_name("///").startswith("model-")
 
 
