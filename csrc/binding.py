@@ -157,7 +157,7 @@ class SegmentWriter:
             self._put_model(name, [])
             check(_lib.brix_writer_claim(self._live(), state), f"claim of model {name}")
         if problems:
-            put_problems(self._live(), [problems.get(name, "") for name in (*listed, *(claims or {}))])
+            put_problems(self._live(), [problems.get(name, "") for name in listed])
         check(_lib.brix_writer_publish(self._live()), "publish a topology")
         self._published, self._indexes = tuple(pods.values()), indexes
 

@@ -187,7 +187,8 @@ brix_status brix_writer_member(brix_writer *writer, uint32_t pod);
 brix_status brix_writer_profiles(brix_writer *writer, brix_text locked, const brix_profile *profiles, uint32_t count);
 /* Why no pod serves the model begun last, which gets no members: a ModelClaim is to bring it up. */
 brix_status brix_writer_claim(brix_writer *writer, brix_claim state);
-/* What is wrong with the HTTPRoute of each model, in the order of the models; empty: nothing. After the last model. */
+/* What is wrong with the HTTPRoutes of the first models, in their order; empty: nothing. Of one at most
+   2 KiB are kept. */
 brix_status brix_writer_problems(brix_writer *writer, const brix_text *problems, uint32_t count);
 brix_status brix_writer_publish(brix_writer *writer);
 

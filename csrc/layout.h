@@ -147,7 +147,7 @@ typedef struct {
     brix_fair_words fair;
     uint32_t leave_streams;
     brix_limit_words limits;
-    uint32_t problems; /* offset of spans in the text, plus one; 0: none. See routes.h */
+    uint32_t problems; /* where they stand in the text, plus one; 0: there are none. See routes.h */
     uint32_t spare[2];
 } brix_topology;
 

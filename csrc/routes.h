@@ -1,7 +1,7 @@
 /*
  * routes.h: what keeps the HTTPRoute of a model from being used, as the collector found it (gateway 4.10).
  *
- *   topology: problems -> [ span | span | ... ] in its text, one for each model row; length 0: the route is well
+ *   topology: problems -> [ count | span | span | ... ] in its text, for the first models; length 0: the route is well
  *
  * Only requests that no strategy routes ask for it: before they are sent, and when an engine answers with an error.
  */

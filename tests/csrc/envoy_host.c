@@ -322,13 +322,16 @@ static void play_at_random(void)
     play(events, count);
 }
 
-static void publish(brix_writer *writer, uint32_t pods)
+/* By route: no strategy is set, and the route of the model may have a problem. */
+static void publish(brix_writer *writer, uint32_t pods, int by_route)
 {
     static const uint32_t masks[] = {0, BRIX_USERS_KNOWN, BRIX_USERS_KNOWN | BRIX_USERS_SHARED,
                                      BRIX_USERS_KNOWN | BRIX_USERS_SHARED | BRIX_USERS_CLOSED};
     brix_settings settings = {.default_strategy = BRIX_LITERAL("least-request"), .users = masks[dice(4)],
                               .pod_in_flight = dice(3)};
     uint32_t index;
+    if (by_route)
+        settings.default_strategy = BRIX_NOTHING;
     must(brix_writer_begin(writer) == BRIX_OK && brix_writer_settings(writer, &settings) == BRIX_OK, "a topology begins");
     for (uint32_t i = 0; i < pods; i++) {
         char key = (char)('a' + i);
@@ -336,6 +339,8 @@ static void publish(brix_writer *writer, uint32_t pods)
         must(brix_writer_pod(writer, &pod, &index) == BRIX_OK, "a pod fits");
     }
     must(brix_writer_model(writer, "m", 1) == BRIX_OK, "a model fits");
+    if (by_route)
+        must(brix_writer_problems(writer, &(brix_text){"not accepted", 12 * dice(2)}, 1) == BRIX_OK, "its problem fits");
     for (uint32_t i = 0; i < pods; i++)
         brix_writer_member(writer, i);
     if (dice(2))
@@ -401,7 +406,7 @@ int main(int count, char **arguments)
     play(early, 4);
     provide_vocabulary(arguments[1]);
     must(brix_writer_open(arguments[1], &limits, &writer, &origin) == BRIX_OK, "the writer opens");
-    publish(writer, 2);
+    publish(writer, 2, 0);
     nanosleep(&(struct timespec){0, 150000000}, NULL);
     streams_begun = 0;
     play_all(events, 0);
@@ -409,7 +414,7 @@ int main(int count, char **arguments)
     for (time_t end = time(NULL) + atol(arguments[2]); time(NULL) < end;) {
         for (int i = 0; i < 1000; i++)
             play_at_random();
-        publish(writer, 1 + dice(4));
+        publish(writer, 1 + dice(4), dice(4) == 0);
     }
     check(writer);
     envoy_dynamic_module_on_http_filter_config_destroy(made);

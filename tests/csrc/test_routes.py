@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from csrc.binding import Claim, LimitReached, Outcome, SegmentWriter, Settings
-from tests.csrc.conftest import LIMITS
+from csrc.binding import Claim, LimitReached, Outcome, SegmentReader, SegmentWriter, Settings
 from tests.csrc.messages import Request, chat, pod
+from tests.csrc.segments import SMALL
 
 Start = Callable[..., Request]
 PROBLEM = 'httproutes.gateway.networking.k8s.io "llama2-7b-router" not found'
@@ -45,7 +46,7 @@ def test_a_problem_is_of_its_model_alone_and_gone_with_the_next_topology(writer:
 
 
 def test_a_claim_says_why_before_a_route_could(writer: SegmentWriter, start: Start) -> None:
-    problems = {"llama2-7b": PROBLEM, "asleep": "never told"}
+    problems = {"llama2-7b": PROBLEM}
     writer.publish(MODELS, Settings(), problems=problems, claims={"asleep": Claim.SLEEPING})
     for model, message in (("llama2-7b", PROBLEM), ("asleep", "model asleep is sleeping; retry shortly")):
         request = start()
@@ -91,10 +92,25 @@ def test_case_78_with_a_strategy_the_route_is_not_looked_at(writer: SegmentWrite
     assert request.answer_body(b'{"detail":"Not Found"}').error["message"] == '{"detail":"Not Found"}'
 
 
-def test_problems_that_do_not_fit_leave_the_last_topology(writer: SegmentWriter, start: Start) -> None:
+def test_a_long_problem_is_cut_and_the_error_of_the_engine_stays_readable(writer: SegmentWriter, start: Start) -> None:
     publish(writer)
-    with pytest.raises(LimitReached):
-        publish(writer, llama2_7b="x" * LIMITS.text_bytes)
-    request = start()
-    request.headers()
-    assert request.body(chat()).set == {"model": "llama2-7b"}
+    requests = [start(), start()]
+    requests[0].headers()
+    requests[0].body(chat())
+    publish(writer, llama2_7b="\x01" * 10_000)
+    requests[1].headers()
+    assert requests[1].body(chat()).error["message"] == "\x01" * 2048
+    requests[0].answer_headers(500)
+    assert requests[0].answer_body(b"\x02" * 40_000).error["message"] == "\x02" * 32_768 + ". " + "\x01" * 2048
+
+
+def test_problems_that_do_not_fit_leave_the_last_topology(segment_path: Path) -> None:
+    with SegmentWriter.open(segment_path, SMALL) as writer:
+        publish(writer)
+        with pytest.raises(LimitReached):
+            publish(writer, llama2_7b="x" * SMALL.text_bytes)
+        with SegmentReader.open(segment_path, flows=1) as reader:
+            request = Request(reader)
+            request.headers()
+            assert request.body(chat()).set == {"model": "llama2-7b"}
+            request.close()
