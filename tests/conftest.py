@@ -17,12 +17,24 @@ from local.settings import LocalSettings
 from tests.slot import SLOT
 
 CHECKOUT = Path(__file__).parents[1]
+LONGEST = ("gateway", "workflows", "system")
 
 settings.register_profile(
     "steady", derandomize=True
 )  # the same examples each time: `make test` is green or red, never both
 settings.register_profile("search", max_examples=1_000)  # `make soak` looks further
 settings.load_profile(os.environ.get("BRIXFLOW_HYPOTHESIS", "steady"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A room's tests run in one worker, which sets up that room's parts once; the longest rooms come first."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(room_of(item)))
+    items.sort(key=lambda item: LONGEST.index(room) if (room := room_of(item)) in LONGEST else len(LONGEST))
+
+
+def room_of(item: pytest.Item) -> str:
+    return item.path.relative_to(CHECKOUT / "tests").parts[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""Which of the spare systems this test session uses, so that sessions may run side by side."""
+"""Which of the spare systems this test session uses, so that sessions and workers may run side by side."""
 
 from __future__ import annotations
 
 import os
 
-SLOT = int(os.environ.get("BRIXFLOW_TEST_SLOT", "0"))  # 0 to 7; the whole system uses SLOT + 8
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SLOT = (int(os.environ.get("BRIXFLOW_TEST_SLOT", "0")) + WORKER) % 8  # the whole system uses SLOT + 8

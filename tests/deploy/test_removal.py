@@ -51,7 +51,7 @@ def apply(cluster: ControlPlane, folder: str) -> None:
 def test_no_kustomization_is_forgotten():
     """`base` and `workloads` are the parts of `default`; `local` is what every other test of this project runs on."""
     folders = {path.parent.name for path in DEPLOY.glob("*/kustomization.yaml")}
-    assert folders == {"crds", "default", "redis", "gateway"} | {"base", "workloads", "local"}
+    assert folders == {"crds", "default", "redis", "gateway", "gateway-module"} | {"base", "workloads", "local"}
 
 
 def install(cluster: ControlPlane) -> None:

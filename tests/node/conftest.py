@@ -17,11 +17,12 @@ from local.node.sandbox import veth_name
 from local.node.settings import CHECKOUT
 from local.node.teardown import teardown
 from tests.node.rig import Agent, Pods
+from tests.slot import SLOT
 
 
 @pytest.fixture(scope="session")
 def agent(control_plane: ControlPlane) -> Iterator[Agent]:
-    home = CHECKOUT / ".brixflow-test" / "node"
+    home = CHECKOUT / ".brixflow-test" / f"node-{SLOT}"
     home.mkdir(parents=True, exist_ok=True)
     running = Agent(control_plane, home)
     running.start()
