@@ -98,6 +98,10 @@ def window(now: float, seconds: int) -> int:
     return int(now) // seconds % WINDOWS
 
 
+LOST = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a store that is away looks like; RuntimeError is uvloop's word for a connection that closed under a write."""
+
+
 class SharedLimits:
     """One Redis, that has to answer `within` a time. `fails_closed` says that what it cannot tell means no."""
 
@@ -129,7 +133,7 @@ class SharedLimits:
         try:
             async with asyncio.timeout(self._seconds):
                 said = await self._run(question)
-        except (RedisError, OSError, TimeoutError) as lost:
+        except LOST as lost:
             self._away_until = time.monotonic() + AWAY_SECONDS
             log.warning("event=store_lost reason=%s", lost or type(lost).__name__)
             return self._without_store(question), None
@@ -181,7 +185,7 @@ class SharedLimits:
         try:
             async with asyncio.timeout(1):
                 await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, TimeoutError) as lost:
+        except LOST as lost:
             log.warning("event=charge_lost users=%d reason=%s", len(charged), lost or type(lost).__name__)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A small OTLP backend: what a collector of spans hears, over gRPC or over HTTP.
+"""A small OTLP backend: what a collector of spans hears, over gRPC or over HTTPS.
 
 The messages at hand are an older edition: what OTLP calls `scope_spans` has another name there, and the same number.
 """
@@ -6,8 +6,11 @@ The messages at hand are an older edition: what OTLP calls `scope_spans` has ano
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc.aio
 from aiohttp import web
@@ -17,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from crds.admission.certificates import renewed
 from tests.gateway.parts import free_port
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -40,6 +44,21 @@ class Spans:
 
     def of(self, trace: str) -> list[Span]:
         return [span for span in self.spans if span.trace_id.hex() == trace]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Of `localhost`, by an authority of its own."""
+
+    authority: Path
+    chain: Path
+    key: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> Certificate:
+        for name, content in renewed({}, ["localhost"], datetime.now(UTC)).items():
+            (folder / name).write_bytes(content)
+        return cls(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
 
 def said(span: Span) -> dict[str, str]:
@@ -70,7 +89,9 @@ async def over_grpc() -> AsyncIterator[Spans]:
 
 
 @contextlib.asynccontextmanager
-async def over_http(path: str, heard: Spans) -> AsyncIterator[None]:
+async def over_https(path: str, heard: Spans, certificate: Certificate) -> AsyncIterator[None]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.chain, certificate.key)
 
     async def export(request: web.Request) -> web.Response:
         assert request.content_type == "application/x-protobuf"
@@ -82,7 +103,7 @@ async def over_http(path: str, heard: Spans) -> AsyncIterator[None]:
     app.router.add_post(path, export)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", heard.port).start()
+    await web.TCPSite(runner, "127.0.0.1", heard.port, ssl_context=context).start()
     try:
         yield
     finally:

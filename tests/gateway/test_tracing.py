@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -17,7 +18,7 @@ from gateway.settings import Host
 from gateway.tracing import Protocol, Tracing, TracingRefused
 from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import OURS, Rig, chat
-from tests.gateway.spans import Spans, over_grpc, over_http, said
+from tests.gateway.spans import Certificate, Spans, over_grpc, over_https, said
 from tests.gateway.standalone import without_kubernetes
 
 CHAT = "/v1/chat/completions"
@@ -93,11 +94,12 @@ async def test_a_request_is_one_trace_from_its_client_to_its_engine(host: Host, 
 @of_a_session
 @pytest.mark.parametrize("host", [Host.MODULE], scope="session")
 async def test_a_backend_that_is_away_costs_no_request_and_is_found_when_it_comes(
-    host: Host, start_engine: Start
+    host: Host, start_engine: Start, tmp_path: Path
 ) -> None:
-    heard = Spans()
+    heard, certificate = Spans(), Certificate.made(tmp_path)
     where = {
-        ENDPOINT: f"http://127.0.0.1:{heard.port}/otlp/",
+        ENDPOINT: f"https://localhost:{heard.port}/otlp/",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate.authority),
         PROTOCOL: "http/protobuf",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a%20b",
         "OTEL_SERVICE_NAME": "north",
@@ -105,7 +107,7 @@ async def test_a_backend_that_is_away_costs_no_request_and_is_found_when_it_come
     async with traced(host, await start_engine(), **where) as client:
         for _ in range(20):
             await ask(client)
-        async with over_http("/otlp/v1/traces", heard):
+        async with over_https("/otlp/v1/traces", heard, certificate):
             trace, _ = await ask(client)
             await of_request(heard, trace)
     assert heard.headers[0]["x-tenant"] == "a b"
