@@ -17,7 +17,6 @@ from local.settings import LocalSettings
 from tests.slot import SLOT
 
 CHECKOUT = Path(__file__).parents[1]
-LONGEST = ("gateway", "workflows", "system")
 
 settings.register_profile(
     "steady", derandomize=True
@@ -27,14 +26,9 @@ settings.load_profile(os.environ.get("BRIXFLOW_HYPOTHESIS", "steady"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A room's tests run in one worker, which sets up that room's parts once; the longest rooms come first."""
+    """A room's tests run in one worker, which sets up that room's parts once."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(room_of(item)))
-    items.sort(key=lambda item: LONGEST.index(room) if (room := room_of(item)) in LONGEST else len(LONGEST))
-
-
-def room_of(item: pytest.Item) -> str:
-    return item.path.relative_to(CHECKOUT / "tests").parts[0]
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(CHECKOUT / "tests").parts[0]))
 
 
 @pytest.fixture(scope="session")

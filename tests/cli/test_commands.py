@@ -149,7 +149,8 @@ def test_a_setting_that_cannot_be_used_is_one_line(tmp_path: Path, monkeypatch: 
     assert refused.stderr.startswith("brixflow: BRIXFLOW_GATEWAY_PORT='eighty' is not a port")
 
 
-def test_a_missing_cluster_or_temporal_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_cluster_or_temporal_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIXFLOW_EXT_PROC_PORT", "27990")  # the usual one is among those that clients are given
     refused = brixflow(tmp_path, "up", "--kubeconfig", str(tmp_path / "none"), "--temporal-address", "127.0.0.1:9")
     assert refused.returncode == 1
     assert refused.stderr == f"brixflow: there is no kubeconfig {tmp_path}/none\n"

@@ -279,6 +279,7 @@ async def test_an_engine_that_answers_with_an_error_is_not_asked_again(
 
 
 def assert_no_counter_fell(before: dict[str, float], after: dict[str, float]) -> None:
+    """What engines say (it has a `model_name`) is exported again only after the next of their pages."""
     for series, value in before.items():
-        if "_total" in series and not series.startswith(OF_ITS_OWN):
+        if "_total" in series and not series.startswith(OF_ITS_OWN) and 'model_name="' not in series:
             assert after.get(series, 0) >= value, series
