@@ -14,7 +14,7 @@ down: ## end every process, namespace and mount; the state stays
 purge: ## as down, and forget the state
 	@if [ -x $(BIN)/brixflow ]; then $(BIN)/brixflow down --purge; fi
 
-test: $(STAMP) ## every test, on the real parts; two rooms at a time
+test: $(STAMP) ## every test, on the real parts; two at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 OLDER_ENVOY = 1.39.3

@@ -25,12 +25,6 @@ settings.register_profile("search", max_examples=1_000)  # `make soak` looks fur
 settings.load_profile(os.environ.get("BRIXFLOW_HYPOTHESIS", "steady"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A room's tests run in one worker, which sets up that room's parts once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(CHECKOUT / "tests").parts[0]))
-
-
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
     """etcd, API server, controller manager, scheduler and Temporal in a home of their own; no node, no operator.

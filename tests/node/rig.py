@@ -16,9 +16,10 @@ from local.control_plane_only import ControlPlane
 from local.node.api import ApiClient, NotFoundError
 from local.node.settings import CHECKOUT, NodeSettings
 from local.node.shim import find_shim
+from tests.slot import SLOT
 
 Json = dict[str, Any]
-PORT = 27010
+PORT = 27010 + 40 * SLOT
 BACKOFF_SECONDS = 1
 REFRESH_SECONDS = 1
 
