@@ -204,6 +204,8 @@ class SegmentWriter:
             bytes=raw.bytes,
             pages=raw.pages,
             pages_failed=raw.pages_failed,
+            wakes=raw.wakes,
+            wakes_failed=raw.wakes_failed,
             decisions={name: int(raw.decisions[line]) for line, name in STRATEGIES if raw.decisions[line]},
             without_data={name: int(raw.without_data[line]) for line, name in STRATEGIES if raw.without_data[line]},
             asked=raw.asked,
@@ -255,6 +257,10 @@ class SegmentWriter:
     def count_page(self, *, failed: bool) -> None:
         """Count a metrics page of an engine; the count outlives this process."""
         _lib.brix_writer_count_page(self._live(), int(failed))
+
+    def count_wake(self, woke: bool) -> None:
+        """Count a call that should wake a model; the count outlives this process."""
+        _lib.brix_writer_count_wake(self._live(), int(not woke))
 
     def set_gauges(self, key: str, taken: float, gauges: Mapping[str, float]) -> None:
         """Set the gauges of a pod as they are given; those that are not given are missing."""

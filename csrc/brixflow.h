@@ -201,6 +201,8 @@ void brix_writer_totals(brix_writer *writer, brix_totals *totals);
 int brix_writer_wanted(brix_writer *writer, brix_text model);
 /* Count a metrics page of an engine, given or not, for good. */
 void brix_writer_count_page(brix_writer *writer, int failed);
+/* The same of a call that should wake a model. */
+void brix_writer_count_wake(brix_writer *writer, int failed);
 /* index runs from 0; BRIX_MISSING ends it. Index 0 stands for requests of no known model. */
 brix_status brix_writer_model_totals(brix_writer *writer, uint32_t index, brix_model_totals *totals);
 /* index as given by brix_writer_pod for the published topology; BRIX_MISSING beyond it. */

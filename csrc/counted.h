@@ -42,6 +42,8 @@ typedef struct {
     uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took without data of any candidate */
     uint64_t pages;        /* metrics pages that engines gave */
     uint64_t pages_failed; /* and did not */
+    uint64_t wakes;        /* calls that woke a model */
+    uint64_t wakes_failed; /* and did not */
     uint64_t asked;      /* questions to the collector */
     uint64_t unanswered; /* that it did not answer in time */
     uint64_t degraded;   /* that it answered without its store */

@@ -209,7 +209,9 @@ typedef struct {
     _Atomic uint64_t without_data[BRIX_DECISIONS]; /* decisions that a strategy took blindly, by strategy */
     _Atomic uint64_t pages;        /* of engines, as the collector counts them in the retained row: given, */
     _Atomic uint64_t pages_failed; /* and not given */
-    _Atomic uint64_t spare[35];
+    _Atomic uint64_t wakes;        /* of sleeping models, as the collector counts them: that worked, */
+    _Atomic uint64_t wakes_failed; /* and that did not */
+    _Atomic uint64_t spare[33];
     _Atomic uint64_t asked;      /* questions to the collector */
     _Atomic uint64_t unanswered; /* that it did not answer in time */
     _Atomic uint64_t degraded;   /* that it answered without its store */

@@ -272,6 +272,8 @@ class Totals:
     bytes: int
     pages: int
     pages_failed: int
+    wakes: int
+    wakes_failed: int
     decisions: Mapping[str, int]
     without_data: Mapping[str, int]
     asked: int

@@ -60,6 +60,8 @@ static void add_more(brix_more *to, brix_more *from)
         return;
     brix_add(&to->pages, brix_read(&from->pages));
     brix_add(&to->pages_failed, brix_read(&from->pages_failed));
+    brix_add(&to->wakes, brix_read(&from->wakes));
+    brix_add(&to->wakes_failed, brix_read(&from->wakes_failed));
     brix_add(&to->asked, brix_read(&from->asked));
     brix_add(&to->unanswered, brix_read(&from->unanswered));
     brix_add(&to->degraded, brix_read(&from->degraded));

@@ -25,6 +25,8 @@ static void add_more(brix_more *more, brix_totals *totals)
         return;
     totals->pages += brix_read(&more->pages);
     totals->pages_failed += brix_read(&more->pages_failed);
+    totals->wakes += brix_read(&more->wakes);
+    totals->wakes_failed += brix_read(&more->wakes_failed);
     totals->asked += brix_read(&more->asked);
     totals->unanswered += brix_read(&more->unanswered);
     totals->degraded += brix_read(&more->degraded);
@@ -35,6 +37,13 @@ void brix_writer_count_page(brix_writer *writer, int failed)
     brix_more *more = brix_map_retained_more(&writer->map);
     if (more)
         brix_add(failed ? &more->pages_failed : &more->pages, 1);
+}
+
+void brix_writer_count_wake(brix_writer *writer, int failed)
+{
+    brix_more *more = brix_map_retained_more(&writer->map);
+    if (more)
+        brix_add(failed ? &more->wakes_failed : &more->wakes, 1);
 }
 
 static void add_head(const brix_map *map, int slots_only, brix_totals *totals)

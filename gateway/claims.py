@@ -127,15 +127,16 @@ def _warn(pod: str, claim: str, text: str) -> None:
 
 
 class Wakes:
-    """Asks runtimes to wake what requests wanted. `take` says whether any came for this model since it was asked."""
+    """Asks runtimes to wake what requests wanted.
 
-    def __init__(self, take: Callable[[str], bool]) -> None:
-        self._take = take
+    `take` says whether any came for this model since it was asked, `count` is told of each call whether it woke one.
+    """
+
+    def __init__(self, take: Callable[[str], bool], count: Callable[[bool], None]) -> None:
+        self._take, self._count = take, count
         self._sleeping: list[Waiting] = []
         self._held: dict[tuple[str, str], float] = {}
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self.counts = {"failed": 0, "woken": 0}
-        """Calls by what came of them."""
 
     def follow(self, waiting: Iterable[Waiting]) -> None:
         """From here on these models wait; one that woke and sleeps again may be woken at once."""
@@ -166,7 +167,7 @@ class Wakes:
     async def _wake(self, session: aiohttp.ClientSession, each: Waiting, key: tuple[str, str]) -> None:
         try:
             woke = await _ask(session, each)
-            self.counts["woken" if woke else "failed"] += 1
+            self._count(woke)
             self._held[key] = time.monotonic() + (HOLD_SECONDS if woke else RETRY_SECONDS)
         finally:
             del self._running[key]

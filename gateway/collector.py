@@ -62,7 +62,7 @@ class Collector:
         self._adapters = AdapterWatch(client, self._dirty.set) if client else None
         by_route = client if not settings.default_strategy else None
         self._routes = RouteWatch(by_route, self._dirty.set) if by_route else None
-        self._wakes = Wakes(writer.take_wanted)
+        self._wakes = Wakes(writer.take_wanted, writer.count_wake)
         self._scraper = Scraper(writer, settings.scrape_period)
         self._has_topology = writer.origin == Origin.ADOPTED
         self._querying = Querying(settings.prometheus, client) if settings.prometheus else None
@@ -187,7 +187,6 @@ class Collector:
             gauges,
             users,
             self._served(),
-            wakes=self._wakes.counts,
             querying=self._querying,
         )
 

@@ -73,9 +73,6 @@ class Snapshot:
     users: Users | None = None
     served: Sequence[Endpoint] = ()
     """The endpoints, and each once more for every adapter in it."""
-    wakes: Mapping[str, int] = field(default_factory=dict)
-    """Wakes of sleeping models that runtimes were asked for, by result."""
-
     querying: Querying | None = None
     """What Prometheus says, when it is asked."""
 
@@ -100,8 +97,8 @@ class GatewayMetrics(Collector):
         yield from self._engines(snapshot)
         if snapshot.querying is not None:
             yield from self._queried(snapshot, snapshot.querying)
-        yield self._wakes(snapshot.wakes)
         if snapshot.totals is not None:
+            yield self._wakes(snapshot.totals)
             yield from self._requests(snapshot.totals)
             yield from self._models(snapshot.totals.models)
             yield from times.families(self._gateway_pod, snapshot.totals.models)
@@ -208,10 +205,10 @@ class GatewayMetrics(Collector):
         without.add_metric(("store_away",), totals.degraded)
         yield without
 
-    def _wakes(self, wakes: Mapping[str, int]) -> Metric:
+    def _wakes(self, totals: Totals) -> Metric:
         family = CounterMetricFamily("brixflow_claim_wakes", "Wakes asked for, by result.", labels=("result",))
-        for result, count in sorted(wakes.items()):
-            family.add_metric((result,), count)
+        family.add_metric(("failed",), totals.wakes_failed)
+        family.add_metric(("woken",), totals.wakes)
         return family
 
     def _decisions(self, totals: Totals) -> Metric:

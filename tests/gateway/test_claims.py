@@ -144,13 +144,14 @@ async def test_however_often_it_is_wanted_one_wake_runs_and_the_next_sleep_gets_
         subject = pod(a={"model": "m", "state": "sleeping"})
         subject["status"]["podIP"] = runtime.host
         sleeping = waiting_of([warm(subject)], [], MANY).values()
-        wakes = Wakes(take)
+        counted: list[bool] = []
+        wakes = Wakes(take, counted.append)
         wakes.follow(sleeping)
         running = asyncio.create_task(wakes.run())
         await eventually(lambda: looks >= 4)
         assert len(runtime.asked) == 1
         runtime.may.set()
-        await eventually(lambda: wakes.counts["woken"] == 1)
+        await eventually(lambda: counted == [True])
         wakes.follow([])
         wakes.follow(sleeping)
         await eventually(lambda: len(runtime.asked) == 2, within=HOLD_SECONDS / 2)
@@ -171,7 +172,7 @@ async def test_a_pod_without_an_address_and_a_claim_that_does_not_sleep_are_not_
     nowhere = pod("nowhere", a={"model": "n", "state": "sleeping"})
     nowhere["status"]["podIP"] = ""
     others = pod(a={"model": "m"}, b={"model": "f", "state": "failed"}, c={"model": "s", "state": "sleeping"})
-    wakes = Wakes(take)
+    wakes = Wakes(take, lambda _: None)
     wakes.follow(waiting_of([warm(nowhere), warm(others)], [], MANY).values())
     running = asyncio.create_task(wakes.run())
     await eventually(lambda: len(asked) >= 2)
