@@ -92,11 +92,10 @@ static void count_usage(brix_flow *flow, brix_model_cells *cells)
 {
     if (!flow->endpoint || !flow->endpoint->has_usage)
         return;
-    if (flow->usage.seen == 0) {
-        if (!flow->is_streaming)
-            brix_add(&flow->view->slot->unparsed, 1);
+    if (brix_usage_is_broken(&flow->usage) || (flow->usage.seen == 0 && !flow->is_streaming))
+        brix_add(&flow->view->slot->unparsed, 1);
+    if (flow->usage.seen == 0)
         return;
-    }
     brix_add(&cells->with_usage, 1);
     brix_add(&cells->prompt_tokens, brix_usage_prompt(&flow->usage));
     brix_add(&cells->completion_tokens, brix_usage_completion(&flow->usage));

@@ -4,7 +4,7 @@
 
 #include "mark.h"
 
-enum { SEARCH, NAMED, OPENING, MEMBER, KEY, COLON, VALUE, NUMBER, STRING, SKIP };
+enum { SEARCH, NAMED, OPENING, MEMBER, KEY, COLON, VALUE, NUMBER, LITERAL, STRING, SKIP };
 
 static const char *const NAMES[BRIX_USAGE_COUNTS] = {
     [BRIX_PROMPT_TOKENS] = "prompt_tokens",         [BRIX_INPUT_TOKENS] = "input_tokens",
@@ -15,6 +15,19 @@ static const char *const NAMES[BRIX_USAGE_COUNTS] = {
 static int is_blank(char byte)
 {
     return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
+}
+
+/* Of a number, or of true, false and null. */
+static int is_literal(char byte)
+{
+    return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '-' || byte == '+' || byte == '.' ||
+           byte == 'E';
+}
+
+static void give_up(brix_usage *usage)
+{
+    usage->broken = 1;
+    usage->state = SEARCH;
 }
 
 /* Byte by byte, where a piece begins or ends within the name. */
@@ -77,8 +90,12 @@ static void begin_value(brix_usage *usage, char byte)
     } else if (byte == '{' || byte == '[') {
         usage->depth = 1;
         usage->state = SKIP;
+    } else if (byte == '"') {
+        usage->state = STRING;
+    } else if (is_literal(byte)) {
+        usage->state = LITERAL;
     } else {
-        usage->state = byte == '"' ? STRING : MEMBER;
+        give_up(usage);
     }
 }
 
@@ -90,8 +107,12 @@ static int in_number(brix_usage *usage, char byte)
             usage->number = usage->number * 10 + (uint64_t)(byte - '0');
         return 1;
     }
+    if (is_literal(byte)) {
+        usage->state = LITERAL;
+        return 1;
+    }
     usage->state = MEMBER;
-    if (usage->name < BRIX_USAGE_COUNTS && byte != '.' && byte != 'e' && byte != 'E') {
+    if (usage->name < BRIX_USAGE_COUNTS) {
         usage->count[usage->name] = usage->number;
         usage->seen |= (uint8_t)(1u << usage->name);
     }
@@ -113,7 +134,7 @@ static void skip(brix_usage *usage, char byte)
         usage->state = STRING;
     } else if (byte == '{' || byte == '[') {
         if (++usage->depth == UINT8_MAX)
-            usage->state = SEARCH;
+            give_up(usage);
     } else if (byte == '}' || byte == ']') {
         if (--usage->depth == 0)
             usage->state = MEMBER;
@@ -125,8 +146,10 @@ static void in_members(brix_usage *usage, char byte)
     if (byte == '"') {
         usage->key_length = usage->escaped = 0;
         usage->state = KEY;
-    } else if (byte == '}' || byte == '{') {
+    } else if (byte == '}') {
         usage->state = SEARCH;
+    } else if (byte != ',' && !is_blank(byte)) {
+        give_up(usage);
     }
 }
 
@@ -157,8 +180,10 @@ static void step(brix_usage *usage, char byte)
         in_key(usage, byte);
         break;
     case COLON:
-        if (!is_blank(byte))
-            usage->state = byte == ':' ? VALUE : SEARCH;
+        if (byte == ':')
+            usage->state = VALUE;
+        else if (!is_blank(byte))
+            give_up(usage);
         break;
     case VALUE:
         begin_value(usage, byte);
@@ -166,6 +191,12 @@ static void step(brix_usage *usage, char byte)
     case NUMBER:
         if (!in_number(usage, byte))
             in_members(usage, byte);
+        break;
+    case LITERAL:
+        if (!is_literal(byte)) {
+            usage->state = MEMBER;
+            in_members(usage, byte);
+        }
         break;
     case STRING:
         in_string(usage, byte);
@@ -206,4 +237,9 @@ uint64_t brix_usage_total(const brix_usage *usage)
     if (usage->seen >> BRIX_TOTAL_TOKENS & 1)
         return usage->count[BRIX_TOTAL_TOKENS];
     return brix_usage_prompt(usage) + brix_usage_completion(usage);
+}
+
+int brix_usage_is_broken(const brix_usage *usage)
+{
+    return usage->broken || usage->state >= MEMBER;
 }

@@ -34,6 +34,7 @@ typedef struct {
     uint8_t escaped;
     uint8_t name; /* index into count, or BRIX_USAGE_COUNTS */
     uint8_t key_length;
+    uint8_t broken; /* an object that is no JSON was begun */
     char key[BRIX_USAGE_KEY];
     uint64_t number;
 } brix_usage;
@@ -44,5 +45,8 @@ uint64_t brix_usage_prompt(const brix_usage *usage);
 uint64_t brix_usage_completion(const brix_usage *usage);
 /* The total as given, else the sum. */
 uint64_t brix_usage_total(const brix_usage *usage);
+
+/* At the end of the answer: an object named usage was no JSON, or never ended. */
+int brix_usage_is_broken(const brix_usage *usage);
 
 #endif

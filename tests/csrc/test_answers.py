@@ -187,6 +187,30 @@ def test_case_88_usage_cut_anywhere(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "broken"),
+    [
+        (b'data: {"usage": { broken\n\n', 1),
+        (b'data: {"usage": { broken\n\ndata: {"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n', 1),
+        (b'data: {"usage":{"prompt_tokens":1,"completion', 1),
+        (b'data: {"usage":{"prompt_tokens" 1}}\n\n', 1),
+        (b'data: {"usage":{"prompt_tokens":,}}\n\n', 1),
+        (b'data: {"usage":{"a":' + b"[" * 300 + b"\n\n", 1),
+        (b'data: {"usage":{"cost":-1.5E+3,"cached":true,"why":null,"tier":"} broken","prompt_tokens":1}}\n\n', 0),
+        (b'data: {"usage":null}\n\n', 0),
+        (b'data: {"usage":{}}\n\n', 0),
+        (b'data: {"choices":[]}\n\n', 0),
+    ],
+)
+def test_case_87_a_usage_that_cannot_be_read_is_counted_once(
+    writer: SegmentWriter, start: Start, body: bytes, broken: int
+) -> None:
+    for size in (1, 7, len(body)):
+        before = writer.totals().unparsed
+        usage_of(start, *(body[at : at + size] for at in range(0, len(body), size)))
+        assert writer.totals().unparsed == before + broken, size
+
+
+@pytest.mark.parametrize(
     ("case", "body", "expected"),
     [
         (86, b'data: {"choices":[{"delta":{"content":"my \\"usage\\": {\\"prompt_tokens\\": 5}"}}]}\n\n', (0, 0)),

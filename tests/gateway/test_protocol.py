@@ -121,6 +121,7 @@ async def test_usage_is_read_from_a_stream_that_always_passes(
         rig.pod(model, engines[0].host)
         await rig.routable(model, 1)
     before = await rig.metric("gateway_output_tokens_total", model=model)
+    unparsed = await rig.metric("brixflow_responses_unparsed_total")
     exchange = Exchange(channel)
     await exchange.request(model, stream=True, stream_options={"include_usage": True})
     await exchange.respond(kind="text/event-stream")
@@ -130,6 +131,8 @@ async def test_usage_is_read_from_a_stream_that_always_passes(
     await exchange.call.done_writing()
     await eventually(rig.is_quiet)
     assert await rig.metric("gateway_output_tokens_total", model=model) == before + tokens
+    broken = any(b"broken" in chunk for chunk in chunks)
+    assert await rig.metric("brixflow_responses_unparsed_total") == unparsed + broken
 
 
 async def test_header_names_are_read_in_any_case_and_a_bad_strategy_is_refused_with_the_body(  # 8, 9
