@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -167,6 +169,32 @@ async def test_an_ext_proc_process_that_is_killed_takes_only_its_own_streams_alo
     assert traffic.statuses[200] > 20
     await eventually(rig.is_quiet)
     assert_no_counter_fell(before, await rig.metrics())
+
+
+@only_grpc
+async def test_a_request_that_is_given_up_while_the_gateway_is_busy_is_counted_once(
+    rig: Rig, client: aiohttp.ClientSession, pods: dict[str, Engine], model: str
+) -> None:
+    await rig.routable(model, len(pods))
+    begun = await rig.metric("gateway_request_total")
+    busy = [pid for name, pid in rig.children().items() if name.startswith("ext_proc")]
+    for pid in busy:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1), client.post(CHAT, json=chat(model)):
+                pass
+        await asyncio.sleep(0.5)  # Envoy would have asked again
+    finally:
+        for pid in busy:
+            os.kill(pid, signal.SIGCONT)
+    await eventually(lambda: is_grown(rig, begun))
+    await eventually(rig.is_quiet)
+    assert await rig.metric("gateway_request_total") == begun + 1
+
+
+async def is_grown(rig: Rig, begun: float) -> bool:
+    return await rig.metric("gateway_request_total") > begun
 
 
 @only_grpc
