@@ -14,13 +14,15 @@ import aiohttp
 class SteadyLoad:
     """Sends `rate` requests a second to `endpoint` in a thread of its own until the `with` block ends.
 
-    `outcomes` counts "200", other status codes and exception names; `pods` counts the answering pods.
+    `outcomes` counts "200", other status codes and exception names; `pods` counts the answering pods; `failed` holds
+    when each request that failed had begun.
     """
 
     def __init__(self, endpoint: str, model: str, rate: float = 20) -> None:
         self.outcomes: Counter[str] = Counter()
         self.pods: Counter[str] = Counter()
         self.details: list[str] = []
+        self.failed: list[float] = []
         self._url, self._model, self._rate = f"{endpoint}/v1/chat/completions", model, rate
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -37,15 +39,18 @@ class SteadyLoad:
 
     async def _send(self, session: aiohttp.ClientSession) -> None:
         body = {"model": self._model, "max_tokens": 8, "messages": [{"role": "user", "content": "say something"}]}
+        began = time.time()
         try:
             async with session.post(self._url, json=body) as answer:
                 text = await answer.text()
                 self.outcomes[str(answer.status)] += 1
                 self.pods[answer.headers.get("target-pod", "")] += 1
                 if answer.status != 200:
+                    self.failed.append(began)
                     self.details.append(f"{time.time():.3f} {answer.status} {dict(answer.headers)} {text[:300]}")
         except (aiohttp.ClientError, TimeoutError) as error:
             self.outcomes[type(error).__name__] += 1
+            self.failed.append(began)
             self.details.append(f"{time.time():.3f} {error!r}")
 
     async def _run(self) -> None:
