@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -12,15 +13,19 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.envoy import COPIES_OF_A_BODY, OWN_HEAP_BYTES
 from gateway.settings import Host
 from tests.gateway.parts import Engine, eventually
 from tests.gateway.rig import ControlPlane, Rig, chat
+from tests.gateway.test_soak import memory
 
+logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CHAT = "/v1/chat/completions"
 FAIL = "gateway_request_model_fail_total"
 MIB = 1024 * 1024
 HELD = 16 * MIB
+PIECE = 256 * 1024
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -127,9 +132,8 @@ async def test_a_stream_may_last_longer_than_the_idle_timeout(
 
 async def upload(rig: Rig, body: bytes) -> int:
     """The status that a chat gets, read while it is being sent; 0 when there was none."""
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-    sending = asyncio.create_task(send(writer, head.encode() + body))
+    sending = asyncio.create_task(send(writer, body))
     try:
         return int((await reader.readline() or b"- 0").split(b" ")[1])
     except ConnectionError:
@@ -139,10 +143,14 @@ async def upload(rig: Rig, body: bytes) -> int:
         writer.close()
 
 
-async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+async def send(writer: asyncio.StreamWriter, body: bytes) -> None:
+    """A chat in pieces: many that send at once share this one body."""
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with contextlib.suppress(ConnectionError):
-        writer.write(data)
-        await writer.drain()
+        writer.write(head.encode())
+        for start in range(0, len(body), PIECE):
+            writer.write(memoryview(body)[start : start + PIECE])
+            await writer.drain()
 
 
 async def test_bodies_beyond_what_may_be_held_together_are_refused_and_envoy_lives(
@@ -159,3 +167,45 @@ async def test_bodies_beyond_what_may_be_held_together_are_refused_and_envoy_liv
     await eventually(tight.is_quiet)
     assert [await upload(tight, body) for _ in range(4)] == [200] * 4
     assert await tight.metric(FAIL, status="gateway_req_body_fail", status_code="503") == statuses[503]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_200_uploads_of_30_mib_at_once_are_served_or_refused_and_envoy_lives(
+    control_plane: ControlPlane, host: Host, engines: list[Engine], model: str
+) -> None:
+    """With what ships: 6 GB are sent, 1 GiB may be held."""
+    async with Rig.running(control_plane, host) as shipped:
+        assert shipped.envoy is not None
+        shipped.pod(model, engines[0].host)
+        await shipped.routable(model, 1)
+        body = json.dumps(chat(model, "x" * 30 * MIB)).encode()
+        async with sampled(shipped) as peaks:
+            statuses = Counter(await asyncio.gather(*(upload(shipped, body) for _ in range(200))))
+        logger.info("event=uploaded statuses=%s peaks=%s", dict(statuses), peaks)
+        assert set(statuses) <= {200, 413, 503}, statuses
+        assert statuses[503] > 0
+        assert shipped.envoy.process.poll() is None
+        if host == Host.MODULE:  # with ext_proc, Envoy holds a whole body before the gateway can refuse it
+            assert peaks["envoy"] < shipped.envoy_values().held_bytes * COPIES_OF_A_BODY + OWN_HEAP_BYTES
+        await eventually(shipped.is_quiet, within=30)
+        assert await upload(shipped, body) == 200
+        told = await shipped.metric(FAIL, status="gateway_req_body_fail", status_code="503")
+        assert told + await uncounted(shipped, 503) >= statuses[503]
+
+
+@contextlib.asynccontextmanager
+async def sampled(rig: Rig) -> AsyncIterator[dict[str, int]]:
+    """The most bytes that each process had resident while the block ran."""
+    peaks = await memory(rig)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            peaks.update({name: max(size, peaks[name]) for name, size in (await memory(rig)).items()})
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield peaks
+    finally:
+        watching.cancel()
