@@ -34,6 +34,7 @@ from benchmarks.figure import Figure, machine
 from csrc.binding import Pod, SegmentWriter, Settings
 from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import GatewaySettings, Host
+from gateway.tokens import provide
 
 ENGINES = 8
 CONNECTIONS = 32
@@ -152,6 +153,7 @@ def fronts(folder: Path, *pace: str) -> Iterator[dict[str, int]]:
         source = free_port()
         models = {MODEL: pods(engines), chunks.MODEL: pods([source])}
         writer.publish(models, Settings(default_strategy="least-request"))
+        assert provide(settings.segment_path), "no vocabulary: embeddings would not be counted"
         run(stack, folder, "nginx", "nginx", "-c", str(write_nginx(folder, engines)))
         run(stack, folder, "chunks", sys.executable, "-m", "benchmarks.chunks", str(source), *pace)
         for index in range(settings.processes):
