@@ -1,10 +1,11 @@
 """Requests per second through bare Envoy and through Envoy with the gateway, inside it and beside it, and their ratios.
 
-    python -m benchmarks.gateway [--rounds 5] [--seconds 4] [--body-kb 1 --body-kb 16]
+    python -m benchmarks.gateway [--starts 3] [--rounds 2] [--seconds 4] [--body-kb 1 --body-kb 16]
 
 wrk with 32 connections asks eight nginx servers with a fixed answer. All fronts render the shipped Envoy configuration;
 the one called "bare" lacks the gateway's filter and spreads over a static cluster. Sides alternate within a round, so
-that a noisy machine hits all of them. Needs `wrk` and `nginx` (Debian packages `wrk` and `nginx-light`).
+that a noisy machine hits all of them. All Envoys are started anew after some rounds: how one lies in memory is worth a
+tenth of its speed for as long as it lives. Needs `wrk` and `nginx` (Debian packages `wrk` and `nginx-light`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from benchmarks.figure import Figure, machine
 from csrc.binding import Pod, SegmentWriter, Settings
 from gateway.envoy import EnvoyValues, environment_for, render
 from gateway.settings import GatewaySettings, Host
+from gateway.tokens import provide
 
 ENGINES = 8
 CONNECTIONS = 32
@@ -64,13 +66,21 @@ def missing_programs() -> list[str]:
     return [name for name, found in programs.items() if not found]
 
 
-def figures(rounds: int = 5, seconds: int = 4, sizes_kb: Sequence[int] = (1, 16)) -> list[Figure]:
-    """Medians over `rounds` of each front and body size, and the ratio of their requests per second to bare Envoy."""
+Measured = dict[str, list[Run]]
+"""All runs with one body, by front."""
+
+
+def figures(starts: int = 3, rounds: int = 2, seconds: int = 4, sizes_kb: Sequence[int] = (1, 16)) -> list[Figure]:
+    """Medians over all rounds of each front and body size, and the ratio of their requests per second to bare Envoy."""
     if missing := missing_programs():
         raise SystemExit(f"missing: {', '.join(missing)} (apt-get install wrk nginx-light)")
-    with tempfile.TemporaryDirectory(prefix="brixbench-") as folder, fronts(Path(folder)) as ports:
-        measured = {size: measure(ports, write_script(Path(folder), size), rounds, seconds) for size in sizes_kb}
-        found = [stream(Path(folder), name, port, seconds) for name, port in ports.items()]
+    measured: dict[int, Measured] = {size: {} for size in sizes_kb}
+    for start in range(starts):
+        with tempfile.TemporaryDirectory(prefix="brixbench-") as folder, fronts(Path(folder)) as ports:
+            for size, runs in measured.items():
+                measure(ports, write_script(Path(folder), size), rounds, seconds, runs)
+            if start == 0:
+                found = [stream(Path(folder), name, port, seconds) for name, port in ports.items()]
     for size, runs in measured.items():
         for front in runs:
             print(line(front, size, runs))
@@ -90,18 +100,16 @@ def stream(folder: Path, front: str, port: int, seconds: int) -> Figure:
     return Figure(f"{front}: response chunks", rate, "1/s")
 
 
-def measure(ports: Mapping[str, int], script: Path, rounds: int, seconds: int) -> dict[str, list[Run]]:
-    """All runs with one body, by front."""
-    runs: dict[str, list[Run]] = {name: [] for name in ports}
+def measure(ports: Mapping[str, int], script: Path, rounds: int, seconds: int, runs: Measured) -> None:
+    """Add `rounds` runs of each front to `runs`."""
     for port in ports.values():
         ask(port, script, WARM_UP_SECONDS)
     for _ in range(rounds):
         for name, port in ports.items():
-            runs[name].append(ask(port, script, seconds))
-    return runs
+            runs.setdefault(name, []).append(ask(port, script, seconds))
 
 
-def line(front: str, size: int, runs: Mapping[str, list[Run]]) -> str:
+def line(front: str, size: int, runs: Measured) -> str:
     """One front and body size in words."""
     rate = statistics.median(run.requests_per_second for run in runs[front])
     p99 = statistics.median(run.p99_ms for run in runs[front])
@@ -124,7 +132,7 @@ def medians(name: str, runs: list[Run]) -> list[Figure]:
     ]
 
 
-def ratio(front: str, runs: Mapping[str, list[Run]]) -> float:
+def ratio(front: str, runs: Measured) -> float:
     """Median over the rounds of this front over bare Envoy: neighbours in time are compared."""
     pairs = zip(runs[front], runs[BARE], strict=True)
     return statistics.median(ours.requests_per_second / bare.requests_per_second for ours, bare in pairs)
@@ -145,6 +153,7 @@ def fronts(folder: Path, *pace: str) -> Iterator[dict[str, int]]:
         source = free_port()
         models = {MODEL: pods(engines), chunks.MODEL: pods([source])}
         writer.publish(models, Settings(default_strategy="least-request"))
+        assert provide(settings.segment_path), "no vocabulary: embeddings would not be counted"
         run(stack, folder, "nginx", "nginx", "-c", str(write_nginx(folder, engines)))
         run(stack, folder, "chunks", sys.executable, "-m", "benchmarks.chunks", str(source), *pace)
         for index in range(settings.processes):
@@ -300,12 +309,13 @@ def wait_for(check: Callable[[], object], seconds: float = 15) -> None:
 def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--body-kb", type=int, action="append")
     asked = parser.parse_args()
     print(machine())
-    for figure in figures(asked.rounds, asked.seconds, asked.body_kb or (1, 16)):
+    for figure in figures(asked.starts, asked.rounds, asked.seconds, asked.body_kb or (1, 16)):
         print(f"{figure.name:<42} {figure.value:>10.2f} {figure.unit:<4} {figure.target}")
     return 0
 

@@ -14,13 +14,13 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
 
 from benchmarks.figure import Figure
 from csrc.binding import Pod, SegmentReader, SegmentWriter, Settings
-from csrc.build_binding import ROOT, sources
+from csrc.build_binding import COMPILE_FLAGS, ROOT, sources
 
-FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror"]
 ROUNDS = 20_000
 TARGETS = {
     "decide and finish, 256 pods, least-request, p99": "below 3000",
     "decide and finish, 256 pods, least-kv-cache, p99": "below 3000",
+    "decide and finish, 256 pods, least-latency, p99": "below 3000",
     "decide and finish, 256 pods, a list of three, p99": "below 3000",
     "body scanner, 16 KB": "at least 3",
 }
@@ -36,7 +36,7 @@ def figures() -> Iterator[Figure]:
 def kernel_figures(folder: Path) -> Iterator[Figure]:
     program, messages = folder / "kernel", folder / "messages"
     messages.write_bytes(b"".join(b"%d\n%b" % (len(message), message) for message in exchange()))
-    build = ["gcc", *FLAGS, "-Icsrc", "benchmarks/kernel.c", *sources(), "-o", str(program)]
+    build = ["gcc", *COMPILE_FLAGS, "-Icsrc", "benchmarks/kernel.c", *sources(), "-o", str(program)]
     subprocess.run(build, cwd=ROOT, check=True)
     printed = subprocess.run([program, folder / "c", messages], check=True, capture_output=True, text=True).stdout
     for line in printed.splitlines():

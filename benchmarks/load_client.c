@@ -9,17 +9,10 @@
  * engine or a stream that breaks off. `wrong` counts what ended otherwise than it had to.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <math.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "client.h"
 
 #define MOST_CONNECTIONS 8192
 #define HEAD_BYTES 4096
@@ -42,50 +35,11 @@ static const char *model;
 static int port, epoll;
 static uint64_t state;
 static long endings[3], wrong; /* whole, cancelled, failed as asked */
-static double *samples;
-static size_t sample_count, sample_room;
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
 
 static uint32_t dice(uint32_t bound)
 {
     state = state * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)((state >> 33) % bound);
-}
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "%s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static void keep(double sample)
-{
-    if (sample_count == sample_room) {
-        sample_room = sample_room ? 2 * sample_room : 65536;
-        samples = realloc(samples, sample_room * sizeof *samples);
-        if (samples == NULL)
-            fail("memory");
-    }
-    samples[sample_count++] = sample;
-}
-
-static void connect_anew(connection *one)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = one};
-    int on = 1;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    one->descriptor = socket(AF_INET, SOCK_STREAM, 0);
-    if (one->descriptor < 0 || connect(one->descriptor, (struct sockaddr *)&address, sizeof address) != 0)
-        fail("connect");
-    setsockopt(one->descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    epoll_ctl(epoll, EPOLL_CTL_ADD, one->descriptor, &event);
 }
 
 static void ask(connection *one, int kind, int streamed, const char *how)
@@ -157,7 +111,7 @@ static void draw(connection *one, uint32_t cancels, uint32_t errors)
 static void hang_up(connection *one)
 {
     close(one->descriptor);
-    connect_anew(one);
+    one->descriptor = connect_to(port, epoll, one);
 }
 
 /* Whether the request on this connection has ended, and how. A stream that breaks off ends with its connection. */
@@ -189,7 +143,7 @@ static int run_mixed(int count, long requests, uint32_t cancels, uint32_t errors
     long begun = 0, ended = 0;
     double started = now();
     for (int i = 0; i < count; i++)
-        connect_anew(&connections[i]);
+        connections[i].descriptor = connect_to(port, epoll, &connections[i]);
     for (int i = 0; i < count && begun < requests; i++, begun++)
         draw(&connections[i], cancels, errors);
     for (double moved = now(); ended < requests;) {
@@ -232,12 +186,6 @@ static int run_mixed(int count, long requests, uint32_t cancels, uint32_t errors
     return 0;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
 static long events_in(const char *data, size_t size)
 {
     long found = 0;
@@ -256,7 +204,7 @@ static int run_streams(int count, long chunks, double gap)
     snprintf(how, sizeof how, "x-engine-chunks: %ld\r\nx-engine-gap: %f\r\n", chunks, gap);
     for (double next = now(); started < count || open > 0;) {
         for (; started < count && now() >= next; started++, open++, next += 0.001) {
-            connect_anew(&connections[started]);
+            connections[started].descriptor = connect_to(port, epoll, &connections[started]);
             ask(&connections[started], STREAMED, 1, how);
         }
         int found = epoll_wait(epoll, ready, 512, 1);
@@ -279,9 +227,9 @@ static int run_streams(int count, long chunks, double gap)
             }
         }
     }
-    qsort(samples, sample_count, sizeof *samples, by_size);
-    printf("streams\t%d\nfailed\t%ld\nerror of the pace, p50\t%.3f\nerror of the pace, p99\t%.3f\n", count, short_ones,
-           sample_count ? samples[sample_count / 2] * 1e3 : 0, sample_count ? samples[sample_count * 99 / 100] * 1e3 : 0);
+    printf("streams\t%d\nfailed\t%ld\n", count, short_ones);
+    if (sample_count > 0)
+        print_percentiles("error of the pace");
     return 0;
 }
 

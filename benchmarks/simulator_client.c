@@ -7,17 +7,10 @@
  * Prints one figure a line: name TAB value. Arrivals are taken right after epoll says that there is something to read.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <math.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "client.h"
 
 #define MOST_CONNECTIONS 4096
 #define READ_BYTES 65536
@@ -35,50 +28,9 @@ typedef struct {
 } connection;
 
 static connection connections[MOST_CONNECTIONS];
-static double *samples;
-static size_t sample_count, sample_room;
 static char request[2048];
 static size_t request_size;
 static double measured_from = INFINITY, measured_until = INFINITY;
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "%s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static void keep(double sample)
-{
-    if (sample_count == sample_room) {
-        sample_room = sample_room ? 2 * sample_room : 65536;
-        samples = realloc(samples, sample_room * sizeof *samples);
-        if (samples == NULL)
-            fail("memory");
-    }
-    samples[sample_count++] = sample;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
-static void print_percentiles(const char *what)
-{
-    qsort(samples, sample_count, sizeof *samples, by_size);
-    if (sample_count == 0)
-        fail("no samples");
-    printf("%s, p50\t%.3f\n", what, samples[sample_count / 2] * 1e3);
-    printf("%s, p99\t%.3f\n", what, samples[sample_count * 99 / 100] * 1e3);
-}
 
 static void compose(long tokens, int streamed)
 {
@@ -95,17 +47,8 @@ static void compose(long tokens, int streamed)
 
 static void start(connection *one, int epoll, int port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = one};
-    int on = 1;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    one->descriptor = socket(AF_INET, SOCK_STREAM, 0);
-    if (one->descriptor < 0 || connect(one->descriptor, (struct sockaddr *)&address, sizeof address) != 0)
-        fail("connect");
-    setsockopt(one->descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    one->descriptor = connect_to(port, epoll, one);
     one->missing = -1;
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, one->descriptor, &event) != 0)
-        fail("epoll");
 }
 
 static void ask(connection *one)

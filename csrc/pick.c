@@ -4,8 +4,8 @@
  */
 #include <math.h>
 
+#include "columns.h"
 #include "range.h"
-#include "search.h"
 
 #define EQUAL 1e-9
 
@@ -24,16 +24,22 @@ static const brix_pod_row *one_of(const brix_chunk *chunk, const double *scores,
     return chunk->pod[c];
 }
 
+BRIX_VECTORS static uint32_t count_from(const double *scores, uint32_t count, double wanted)
+{
+    uint64_t found = 0;
+    for (uint32_t c = 0; c < count; c++)
+        found += scores[c] >= wanted ? 1 : 0;
+    return (uint32_t)found;
+}
+
 /* Keep the greatest; among equals, also those of chunks before, each is kept with the same chance. */
 static void consider_all(brix_search *search, best *best, const brix_chunk *chunk, const double *scores)
 {
     double most = brix_range_of(scores, chunk->count, BRIX_NO_RANGE).most;
     double wanted = most > -INFINITY ? most - EQUAL : -INFINITY;
-    uint32_t count = 0;
     if (best->pod && most < best->score - EQUAL)
         return;
-    for (uint32_t c = 0; c < chunk->count; c++)
-        count += scores[c] >= wanted;
+    uint32_t count = count_from(scores, chunk->count, wanted);
     if (count == 0)
         return;
     if (!best->pod || most > best->score + EQUAL) {
@@ -170,14 +176,20 @@ static void find_ranges(brix_search *search, const brix_chunk *chunk, void *cont
 }
 
 /* Brought to 0..1, more is better: final += share * that. All equal: 1. Without data: 0. */
-static void add_share(const double *scores, uint32_t count, brix_range range, int larger, double share, double *final)
+BRIX_VECTORS static void add_line(const double *restrict scores, uint32_t count, double zero, double factor,
+                                  double constant, double *restrict final)
 {
-    double width = range.most - range.least, zero = larger ? range.least : range.most;
-    double factor = width > 0 ? (larger ? share : -share) / width : 0, constant = width > 0 ? 0 : share;
     for (uint32_t c = 0; c < count; c++) {
         double part = (scores[c] - zero) * factor + constant;
         final[c] += scores[c] - scores[c] == 0 ? part : 0; /* finite */
     }
+}
+
+static void add_share(const double *scores, uint32_t count, brix_range range, int larger, double share, double *final)
+{
+    double width = range.most - range.least, zero = larger ? range.least : range.most;
+    double factor = width > 0 ? (larger ? share : -share) / width : 0, constant = width > 0 ? 0 : share;
+    add_line(scores, count, zero, factor, constant, final);
 }
 
 static void find_blended(brix_search *search, const brix_chunk *chunk, void *context)

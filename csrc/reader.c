@@ -42,9 +42,11 @@ static void close_view(brix_view *view)
 
 static brix_status open_view(const char *path, brix_view *view)
 {
+    static _Atomic uint64_t mappings;
     brix_status status = brix_map_open(path, &view->map);
     if (status != BRIX_OK)
         return status;
+    view->number = atomic_fetch_add(&mappings, 1) + 1;
     view->slot = claim_slot(&view->map);
     view->troubles = calloc(view->map.limits.pods, sizeof *view->troubles);
     atomic_store(&view->trouble_until, 0);

@@ -25,6 +25,7 @@ typedef struct {
 
 typedef struct {
     _Atomic int64_t refs; /* below zero: free for the next mapping */
+    uint64_t number; /* no two mappings of this process have the same; from 1 on */
     brix_map map;
     brix_slot *slot;
     brix_trouble *troubles; /* by pod place */

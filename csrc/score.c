@@ -1,8 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 
+#include "columns.h"
 #include "gauges.h"
-#include "search.h"
 
 /* What a request that came since the sample adds at least: gauges lag, and all would pick the same least. */
 #define LEAST_SHARE 0.01
@@ -20,56 +20,90 @@ static double grown(double value, double growth, double least)
     return value + growth * (value > least ? value : least);
 }
 
+BRIX_VECTORS static void grow_all(const brix_number *values, const double *growth, uint32_t count,
+                                  double *restrict scores)
+{
+    for (uint32_t c = 0; c < count; c++)
+        scores[c] = grown(values[c], growth[c], LEAST_SHARE);
+}
+
 static void score_gauge(const brix_map *map, const brix_chunk *chunk, brix_gauge gauge, double *scores)
 {
-    const _Atomic uint64_t *row = brix_gauge_row(map, gauge);
-    for (uint32_t c = 0; c < chunk->count; c++)
-        scores[c] = grown(brix_gauge_at(row, chunk->place[c]), chunk->growth[c], LEAST_SHARE);
+    brix_scratch scratch;
+    grow_all(brix_column(brix_gauge_row(map, gauge), chunk, scratch), chunk->growth, chunk->count, scores);
+}
+
+BRIX_VECTORS static void add_caches(const brix_number *device, const brix_number *host, const double *growth,
+                                    uint32_t count, double *restrict scores)
+{
+    for (uint32_t c = 0; c < count; c++)
+        scores[c] = grown(device[c] + (host[c] == host[c] ? host[c] : 0), growth[c], LEAST_SHARE);
 }
 
 /* An engine without a cache in host memory has nothing in it. */
 static void score_kv_cache(const brix_map *map, const brix_chunk *chunk, double *scores)
 {
-    const _Atomic uint64_t *device = brix_gauge_row(map, BRIX_GAUGE_KV_CACHE);
-    const _Atomic uint64_t *host = brix_gauge_row(map, BRIX_GAUGE_CPU_CACHE);
-    for (uint32_t c = 0; c < chunk->count; c++) {
-        double cpu = brix_gauge_at(host, chunk->place[c]);
-        double usage = brix_gauge_at(device, chunk->place[c]) + (isnan(cpu) ? 0 : cpu);
-        scores[c] = grown(usage, chunk->growth[c], LEAST_SHARE);
+    brix_scratch scratch[2];
+    add_caches(brix_column(brix_gauge_row(map, BRIX_GAUGE_KV_CACHE), chunk, scratch[0]),
+               brix_column(brix_gauge_row(map, BRIX_GAUGE_CPU_CACHE), chunk, scratch[1]), chunk->growth, chunk->count,
+               scores);
+}
+
+BRIX_VECTORS static void add_tokens(const brix_number *prompts, const brix_number *generations, const brix_chunk *chunk,
+                                    double *restrict scores)
+{
+    const double *growth = chunk->growth, *load = chunk->load;
+    const uint32_t count = chunk->count;
+    for (uint32_t c = 0; c < count; c++) {
+        double tokens = (2 * prompts[c] + generations[c]) * (1 + load[c]);
+        scores[c] = growth[c] == growth[c] ? tokens : NAN;
     }
 }
 
 /* Tokens that the pod would have to work on with one request more; those of a prompt count twice. */
 static void score_throughput(const brix_map *map, const brix_chunk *chunk, double *scores)
 {
-    const _Atomic uint64_t *prompts = brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH);
-    const _Atomic uint64_t *generations = brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH);
-    for (uint32_t c = 0; c < chunk->count; c++) {
-        double tokens = 2 * brix_gauge_at(prompts, chunk->place[c]) + brix_gauge_at(generations, chunk->place[c]);
-        scores[c] = isnan(chunk->growth[c]) ? NAN : tokens * (1 + chunk->load[c]);
-    }
+    brix_scratch scratch[2];
+    add_tokens(brix_column(brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH), chunk, scratch[0]),
+               brix_column(brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH), chunk, scratch[1]), chunk, scores);
 }
 
+/* Without a length of its own the time stays as it is. */
 static double scaled(double time, double own_length, double length)
 {
-    return own_length > 0 ? time / own_length * length : time;
+    double divisor = own_length > 0 ? own_length : 1, factor = own_length > 0 ? length : 1;
+    return time / divisor * factor;
+}
+
+typedef struct {
+    const brix_number *queue, *prefill, *decode, *prompt, *generation;
+    double prompt_tokens, generation_tokens;
+} times;
+
+BRIX_VECTORS static void add_times(const times *times, const double *growth, uint32_t count,
+                                   double *restrict scores)
+{
+    const brix_number *queue = times->queue, *prefill = times->prefill, *decode = times->decode;
+    const brix_number *prompt = times->prompt, *generation = times->generation;
+    const double prompt_tokens = times->prompt_tokens, generation_tokens = times->generation_tokens;
+    for (uint32_t c = 0; c < count; c++) {
+        double work = scaled(prefill[c], prompt[c], prompt_tokens) + scaled(decode[c], generation[c], generation_tokens);
+        scores[c] = grown(queue[c] + work, growth[c], LEAST_SECONDS);
+    }
 }
 
 static void score_latency(const brix_search *search, const brix_chunk *chunk, double *scores)
 {
     const brix_map *map = &search->view->map;
-    const _Atomic uint64_t *queues = brix_gauge_row(map, BRIX_GAUGE_QUEUE_TIME);
-    const _Atomic uint64_t *prefills = brix_gauge_row(map, BRIX_GAUGE_PREFILL_TIME);
-    const _Atomic uint64_t *decodes = brix_gauge_row(map, BRIX_GAUGE_DECODE_TIME);
-    const _Atomic uint64_t *prompts = brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH);
-    const _Atomic uint64_t *generations = brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH);
-    for (uint32_t c = 0; c < chunk->count; c++) {
-        uint32_t place = chunk->place[c];
-        double prefill = scaled(brix_gauge_at(prefills, place), brix_gauge_at(prompts, place), search->prompt_tokens);
-        double decode =
-            scaled(brix_gauge_at(decodes, place), brix_gauge_at(generations, place), search->generation_tokens);
-        scores[c] = grown(brix_gauge_at(queues, place) + prefill + decode, chunk->growth[c], LEAST_SECONDS);
-    }
+    brix_scratch scratch[5];
+    times times = {.queue = brix_column(brix_gauge_row(map, BRIX_GAUGE_QUEUE_TIME), chunk, scratch[0]),
+                   .prefill = brix_column(brix_gauge_row(map, BRIX_GAUGE_PREFILL_TIME), chunk, scratch[1]),
+                   .decode = brix_column(brix_gauge_row(map, BRIX_GAUGE_DECODE_TIME), chunk, scratch[2]),
+                   .prompt = brix_column(brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH), chunk, scratch[3]),
+                   .generation = brix_column(brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH), chunk, scratch[4]),
+                   .prompt_tokens = search->prompt_tokens,
+                   .generation_tokens = search->generation_tokens};
+    add_times(&times, chunk->growth, chunk->count, scores);
 }
 
 static void score_session(const brix_search *search, const brix_chunk *chunk, double *scores)

@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L
-#include "search.h"
+#include "columns.h"
 
 #include <math.h>
 
@@ -73,80 +73,198 @@ static int is_candidate(const brix_search *search, const brix_pod_row *pod)
                                  brix_topology_text(&search->view->map, search->topology, pod->labels));
 }
 
+/* What the slots count for each pod, summed as whole numbers, which is quicker than as doubles. */
 static void add_loads(const brix_search *search, brix_chunk *chunk)
 {
-    memset(chunk->load, 0, chunk->count * sizeof chunk->load[0]);
+    const uint32_t count = chunk->count, *restrict places = chunk->place, *restrict generations = chunk->generation;
+    uint32_t sums[BRIX_CHUNK];
+    memset(sums, 0, count * sizeof sums[0]);
     for (uint32_t i = 0; i < search->slots; i++) {
-        brix_pod_cells *cells = brix_slot_pod(&search->view->map, search->slot[i], 0);
-        for (uint32_t c = 0; c < chunk->count; c++)
-            chunk->load[c] += brix_cell_for(&cells[chunk->place[c]].running, chunk->generation[c]);
+        const brix_pod_cells *cells = brix_slot_pod(&search->view->map, search->slot[i], 0);
+        for (uint32_t c = 0; c < count; c++) {
+            uint64_t cell = atomic_load_explicit(&cells[places[c]].running, memory_order_relaxed);
+            sums[c] += (uint32_t)cell & -(uint32_t)((uint32_t)(cell >> 32) == generations[c]);
+        }
     }
+    for (uint32_t c = 0; c < count; c++)
+        chunk->load[c] = sums[c];
 }
 
-static double at_least_one(double running)
-{
-    return running > 0 ? running + 1 : 1;
-}
+typedef struct {
+    const brix_word *taken, *owner;
+    const brix_number *local, *remote, *running;
+    uint64_t oldest;
+} sample;
 
 /* How much the load of each pod grew since its engine was asked, as a share of what the engine ran then; and
    what other nodes have on it. */
+BRIX_VECTORS static void grow(const sample *sample, uint32_t count, const uint32_t *restrict generations,
+                              double *restrict load, double *restrict growth)
+{
+    const brix_word *taken = sample->taken, *owner = sample->owner;
+    const brix_number *local = sample->local, *remote = sample->remote, *running = sample->running;
+    const int64_t oldest = (int64_t)sample->oldest;
+    for (uint32_t c = 0; c < count; c++) {
+        int fresh = ((int64_t)taken[c] >= oldest) & (owner[c] == generations[c]);
+        double grown = brix_above_zero(load[c] - local[c]) / (brix_above_zero(running[c]) + 1);
+        double others = brix_above_zero(remote[c]);
+        growth[c] = fresh ? grown : NAN;
+        load[c] += fresh ? others : 0;
+    }
+}
+
+/* Only what other nodes have. */
+BRIX_VECTORS static void add_others(const sample *sample, uint32_t count, const uint32_t *restrict generations,
+                                    double *restrict load)
+{
+    const brix_word *taken = sample->taken, *owner = sample->owner;
+    const brix_number *remote = sample->remote;
+    const int64_t oldest = (int64_t)sample->oldest;
+    for (uint32_t c = 0; c < count; c++) {
+        int fresh = ((int64_t)taken[c] >= oldest) & (owner[c] == generations[c]);
+        double others = brix_above_zero(remote[c]);
+        load[c] += fresh ? others : 0;
+    }
+}
+
 static void add_growth(const brix_search *search, brix_chunk *chunk)
 {
     const brix_map *map = &search->view->map;
+    brix_scratch scratch[5];
     if (!brix_map_has(map, BRIX_REGION_GAUGES)) {
         for (uint32_t c = 0; c < chunk->count; c++)
             chunk->growth[c] = NAN;
         return;
     }
-    const _Atomic uint64_t *taken = brix_gauge_row(map, BRIX_GAUGE_TAKEN), *owner = brix_gauge_row(map, BRIX_GAUGE_OWNER);
-    const _Atomic uint64_t *local = brix_gauge_row(map, BRIX_GAUGE_LOCAL), *remote = brix_gauge_row(map, BRIX_GAUGE_REMOTE);
-    const _Atomic uint64_t *running = brix_gauge_row(map, BRIX_GAUGE_RUNNING);
-    const uint64_t oldest = brix_gauge_oldest(search->now);
-    const int load_only = (search->needs & BRIX_NEEDS_GAUGES) == 0;
-    const uint32_t count = chunk->count, *restrict places = chunk->place, *restrict generations = chunk->generation;
-    double *restrict load = chunk->load, *restrict growth = chunk->growth;
-    for (uint32_t c = 0; c < count; c++) {
-        uint32_t place = places[c];
-        double others = brix_gauge_at(remote, place);
-        if (load_only && !(others > 0))
-            continue;
-        int fresh = (atomic_load_explicit(taken + place, memory_order_acquire) >= oldest) &
-                    (atomic_load_explicit(owner + place, memory_order_relaxed) == generations[c]);
-        double grown = load[c] - brix_gauge_at(local, place);
-        growth[c] = !fresh ? NAN : grown > 0 ? grown / at_least_one(brix_gauge_at(running, place)) : 0;
-        load[c] += fresh && others > 0 ? others : 0;
-    }
+    sample sample = {.taken = brix_column_words(brix_gauge_row(map, BRIX_GAUGE_TAKEN), chunk, scratch[0]),
+                     .owner = brix_column_words(brix_gauge_row(map, BRIX_GAUGE_OWNER), chunk, scratch[1]),
+                     .remote = brix_column(brix_gauge_row(map, BRIX_GAUGE_REMOTE), chunk, scratch[2]),
+                     .oldest = brix_gauge_oldest(search->now)};
+    atomic_thread_fence(memory_order_acquire);
+    if ((search->needs & BRIX_NEEDS_GAUGES) == 0)
+        return add_others(&sample, chunk->count, chunk->generation, chunk->load);
+    sample.local = brix_column(brix_gauge_row(map, BRIX_GAUGE_LOCAL), chunk, scratch[3]);
+    sample.running = brix_column(brix_gauge_row(map, BRIX_GAUGE_RUNNING), chunk, scratch[4]);
+    grow(&sample, chunk->count, chunk->generation, chunk->load, chunk->growth);
+}
+
+BRIX_VECTORS static uint32_t is_run(const uint32_t *places, uint32_t count)
+{
+    uint32_t differs = count == 0;
+    for (uint32_t c = 0; c < count; c++)
+        differs |= places[c] ^ (places[0] + c);
+    return !differs;
 }
 
 #define AHEAD 8 /* rows that are fetched before they are looked at */
 
-/* Candidates from this member on, as many as the chunk holds. What the loop needs is looked up before it: its
-   stores might be to anything, as far as the compiler knows. */
-static uint32_t gather(const brix_search *search, brix_chunk *chunk, uint32_t index)
+/* What a walk over the members of a model needs, looked up before it: its stores might be to anything, as far as the
+   compiler knows. */
+typedef struct {
+    const uint32_t *members;
+    const brix_pod_row *rows;
+    uint32_t pods;
+    uint32_t end; /* of the members that the segment has room for */
+} walk;
+
+static walk begin_walk(const brix_search *search)
 {
     const brix_map *map = &search->view->map;
-    const uint32_t *members = brix_topology_members(map, search->topology);
-    const brix_pod_row *rows = brix_topology_pod(map, search->topology, 0);
-    const uint32_t listed = map->limits.members, pods = map->limits.pods;
-    const uint32_t first = search->model->first, end = brix_member_count(search);
-    const int takes_all = search->selector.requirements == 0 && !search->leaves_out && search->pod_limit == 0;
-    uint32_t count = 0;
-    for (; index < end && count < BRIX_CHUNK; index++) {
-        uint32_t at = first + index;
-        if (at >= listed || members[at] >= pods)
-            continue;
-        if (at + AHEAD < listed && members[at + AHEAD] < pods)
-            __builtin_prefetch(rows + members[at + AHEAD]);
-        const brix_pod_row *pod = rows + members[at];
-        uint32_t place = pod->place;
-        if (!pod->ready || place >= pods || (!takes_all && !is_candidate(search, pod)))
-            continue;
-        chunk->pod[count] = pod;
-        chunk->place[count] = place;
-        chunk->generation[count++] = pod->generation;
+    const uint32_t listed = map->limits.members, first = search->model->first, count = brix_member_count(search);
+    walk walk = {.rows = brix_topology_pod(map, search->topology, 0), .pods = map->limits.pods};
+    if (first < listed) {
+        walk.members = brix_topology_members(map, search->topology) + first;
+        walk.end = count < listed - first ? count : listed - first;
     }
-    chunk->count = count;
+    return walk;
+}
+
+/* A member's row, and 1 when it is ready. One outside of the segment is looked for in row 0. */
+static int is_member_ready(const walk *walk, uint32_t index, const brix_pod_row **pod)
+{
+    uint32_t member = walk->members[index], ahead = index + AHEAD < walk->end ? walk->members[index + AHEAD] : 0;
+    __builtin_prefetch(walk->rows + (ahead < walk->pods ? ahead : 0));
+    *pod = walk->rows + (member < walk->pods ? member : 0);
+    return (member < walk->pods) & ((*pod)->ready != 0) & ((*pod)->place < walk->pods);
+}
+
+/* All that are ready. Each is written in any case, so that nothing has to be guessed, and kept only if counted. */
+static uint32_t gather_ready(const walk *walk, brix_members *restrict members, uint32_t index)
+{
+    uint32_t count = 0;
+    for (; index < walk->end && count < BRIX_CHUNK; index++) {
+        const brix_pod_row *pod;
+        int ready = is_member_ready(walk, index, &pod);
+        members->pod[count] = pod;
+        members->place[count] = pod->place;
+        members->generation[count] = pod->generation;
+        count += (uint32_t)ready;
+    }
+    members->count = count;
+    members->is_run = is_run(members->place, count);
     return index;
+}
+
+static uint32_t gather_chosen(const brix_search *search, const walk *walk, brix_members *members, uint32_t index)
+{
+    uint32_t count = 0;
+    for (; index < walk->end && count < BRIX_CHUNK; index++) {
+        const brix_pod_row *pod;
+        if (!is_member_ready(walk, index, &pod) || !is_candidate(search, pod))
+            continue;
+        members->pod[count] = pod;
+        members->place[count] = pod->place;
+        members->generation[count++] = pod->generation;
+    }
+    members->count = count;
+    members->is_run = is_run(members->place, count);
+    return index;
+}
+
+/* The ready members of the model that this thread decided about last. A topology never changes once it is published:
+   its sequence, the view's number and the model say all. */
+typedef struct {
+    uint64_t view;
+    uint64_t sequence;
+    const brix_model_row *model;
+    brix_members members;
+} remembered;
+
+/* NULL when they are more than a chunk holds. */
+static const brix_members *remember(const brix_search *search, const walk *walk)
+{
+    static _Thread_local remembered last;
+    if (walk->end > BRIX_CHUNK)
+        return NULL;
+    if (last.view == search->view->number && last.sequence == search->topology->sequence &&
+        last.model == search->model)
+        return &last.members;
+    gather_ready(walk, &last.members, 0);
+    last.view = search->view->number;
+    last.sequence = search->topology->sequence;
+    last.model = search->model;
+    return &last.members;
+}
+
+/* Candidates from this member on, as many as the chunk holds. */
+static uint32_t gather(brix_search *search, brix_chunk *chunk, uint32_t index)
+{
+    const walk walk = begin_walk(search);
+    const int takes_all = search->selector.requirements == 0 && !search->leaves_out && search->pod_limit == 0;
+    const brix_members *members = takes_all ? remember(search, &walk) : NULL;
+    if (members) {
+        index = walk.end;
+    } else {
+        members = &search->members;
+        index = takes_all ? gather_ready(&walk, &search->members, index)
+                          : gather_chosen(search, &walk, &search->members, index);
+    }
+    chunk->count = members->count;
+    chunk->is_run = members->is_run;
+    chunk->pod = members->pod;
+    chunk->place = members->place;
+    chunk->generation = members->generation;
+    return index < walk.end ? index : brix_member_count(search);
 }
 
 static void collect(brix_search *search, uint32_t from)
@@ -183,21 +301,31 @@ typedef struct {
     uint32_t prompts, generations;
 } survey;
 
+/* Sums and numbers of those that say more than nothing, in lanes, so that none waits for the one before. */
+BRIX_VECTORS static void sum_up(const brix_number *values, const double *growth, uint32_t count, double *total,
+                                uint32_t *number)
+{
+    double sums[4] = {0}, numbers[4] = {0};
+    for (uint32_t c = 0; c < count; c += 4)
+        for (uint32_t lane = 0; lane < 4; lane++) {
+            uint32_t at = c + lane < count ? c + lane : c;
+            int counts = (c + lane < count) & (growth[at] == growth[at]) & (values[at] > 0);
+            sums[lane] += counts ? values[at] : 0;
+            numbers[lane] += counts ? 1 : 0;
+        }
+    *total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    *number += (uint32_t)((numbers[0] + numbers[1]) + (numbers[2] + numbers[3]));
+}
+
 static void measure(const brix_map *map, const brix_chunk *chunk, survey *found)
 {
+    brix_scratch scratch[2];
     if (!brix_map_has(map, BRIX_REGION_GAUGES))
         return;
-    const _Atomic uint64_t *prompts = brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH);
-    const _Atomic uint64_t *generations = brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH);
-    for (uint32_t c = 0; c < chunk->count; c++) {
-        if (isnan(chunk->growth[c]))
-            continue;
-        double prompt = brix_gauge_at(prompts, chunk->place[c]), generation = brix_gauge_at(generations, chunk->place[c]);
-        found->prompt += prompt > 0 ? prompt : 0;
-        found->prompts += prompt > 0;
-        found->generation += generation > 0 ? generation : 0;
-        found->generations += generation > 0;
-    }
+    const brix_number *prompts = brix_column(brix_gauge_row(map, BRIX_GAUGE_PROMPT_LENGTH), chunk, scratch[0]);
+    const brix_number *generations = brix_column(brix_gauge_row(map, BRIX_GAUGE_GENERATION_LENGTH), chunk, scratch[1]);
+    sum_up(prompts, chunk->growth, chunk->count, &found->prompt, &found->prompts);
+    sum_up(generations, chunk->growth, chunk->count, &found->generation, &found->generations);
 }
 
 static void look_at(brix_search *search, const brix_chunk *chunk, void *context)

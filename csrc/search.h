@@ -17,13 +17,23 @@
 
 #define BRIX_CHUNK 512
 
+/* Who the candidates of a chunk are. */
+typedef struct {
+    uint32_t count;
+    uint32_t is_run; /* place[c] is place[0] + c */
+    const brix_pod_row *pod[BRIX_CHUNK];
+    uint32_t place[BRIX_CHUNK];
+    uint32_t generation[BRIX_CHUNK];
+} brix_members;
+
 typedef struct {
     uint32_t count;
     uint32_t first; /* candidates before it */
     uint32_t next; /* index of the member that a following chunk begins with */
-    const brix_pod_row *pod[BRIX_CHUNK];
-    uint32_t place[BRIX_CHUNK];
-    uint32_t generation[BRIX_CHUNK];
+    uint32_t is_run; /* as its members say, as what follows */
+    const brix_pod_row *const *pod;
+    const uint32_t *place;
+    const uint32_t *generation;
     double load[BRIX_CHUNK];   /* requests on the pod now, when asked for */
     double growth[BRIX_CHUNK]; /* of the load since the sample, against what ran then; NaN: no fresh gauges */
 } brix_chunk;
@@ -47,6 +57,7 @@ typedef struct {
     uint32_t slots;
     brix_slot *slot[BRIX_READERS_LIMIT];
     brix_chunk chunk;
+    brix_members members; /* the chunk's, unless those of the last decision serve */
     brix_explained *rows; /* to be told what the strategies see; NULL: it is a real decision, and counts */
     uint32_t capacity;
     int is_imagined;  /* nothing is counted */
